@@ -1,0 +1,338 @@
+//! The side that reads records: one per ring, in the manager's process. It trusts nothing.
+
+use std::sync::Arc;
+
+use crate::error::Broken;
+use crate::layout::{MAX_SEGMENTS, RecordWord};
+use crate::memory::Memory;
+use crate::sync::Ordering;
+use crate::wake::{self, Bell, HotFence};
+
+/// Reads records out of a ring.
+///
+/// A read begins with [`begin`](Self::begin), which fixes the end: what is committed later waits
+/// for the next time. [`read`](Self::read) then yields one record after the other.
+pub struct Consumer<B: Bell> {
+    memory: Arc<Memory>,
+    /// Where the next record begins. Private, and the only truth about it.
+    position: u64,
+    /// The tail that was accepted last: `position <= limit <= position + capacity`.
+    limit: u64,
+    /// The head that the producer knows.
+    published: u64,
+    displaceable: bool,
+    hot: HotFence,
+    bell: Arc<B>,
+    /// A record out of a displaceable ring: it is ours only once it has been copied.
+    copy: Vec<u8>,
+}
+
+/// What a step through the ring found.
+pub enum Step<'a, B: Bell> {
+    /// A record to deliver.
+    Record(Record<'a, B>),
+    /// A record that the caller did not want.
+    Skipped(Skipped),
+}
+
+/// A record that was passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its type and size.
+    pub word: RecordWord,
+    /// The first payload word: it names the segment of a large record.
+    pub first_word: u64,
+}
+
+/// One record. It has left the ring already: dropping it without a look discards it.
+pub struct Record<'a, B: Bell> {
+    consumer: &'a Consumer<B>,
+    word: RecordWord,
+    /// Where the payload begins.
+    position: u64,
+}
+
+impl<B: Bell> Consumer<B> {
+    pub(crate) fn new(memory: Arc<Memory>, displaceable: bool, bell: Arc<B>) -> Consumer<B> {
+        Consumer {
+            memory,
+            position: 0,
+            limit: 0,
+            published: 0,
+            displaceable,
+            hot: HotFence::Full,
+            bell,
+            copy: Vec::new(),
+        }
+    }
+
+    /// Sets the fence of each release; [`HotFence::Full`] unless both sides agreed on another.
+    pub fn set_hot_fence(&mut self, hot: HotFence) {
+        self.hot = hot;
+    }
+
+    /// Fixes what [`read`](Self::read) will yield to what is committed now; true if that is
+    /// anything.
+    ///
+    /// # Errors
+    /// [`Broken`] when the tail is not one that a sound producer writes.
+    #[inline]
+    pub fn begin(&mut self) -> Result<bool, Broken> {
+        // Acquire: pairs with the producer's release; the records up to the tail are whole.
+        let tail = self.memory.header().tail.load(Ordering::Acquire);
+        if tail == self.limit {
+            return Ok(self.limit != self.position);
+        }
+        let capacity = self.memory.capacity();
+        // In a displaceable ring the producer may have moved the head too, so that the tail can
+        // be further from our position; `read` takes the head over before it reads.
+        let in_range = tail > self.limit && (self.displaceable || tail - self.position <= capacity);
+        if !in_range || !tail.is_multiple_of(8) {
+            return Err(Broken::Tail { tail, position: self.position, capacity });
+        }
+        self.limit = tail;
+        Ok(true)
+    }
+
+    /// Whether anything is committed that was not read. Costs one load of a line that only
+    /// changes with a commit.
+    #[inline]
+    pub fn has_records(&self) -> bool {
+        self.memory.header().tail.load(Ordering::Acquire) != self.position
+    }
+
+    /// The next record within the limit, or `None` at its end.
+    ///
+    /// # Errors
+    /// [`Broken`] when the record is not one that a sound producer writes.
+    #[inline]
+    pub fn read(&mut self) -> Result<Option<Record<'_, B>>, Broken> {
+        if self.displaceable {
+            return Ok(match self.step(|_, _| true)? {
+                Some(Step::Record(record)) => Some(record),
+                _ => None,
+            });
+        }
+        while self.position != self.limit {
+            // A quarter at a time keeps the producer supplied without a store per record.
+            if self.position - self.published >= self.memory.capacity() / 4 {
+                self.release();
+            }
+            let at = self.position;
+            let word = self.read_word(at)?;
+            self.position = at + word.span();
+            if !word.is_pad() {
+                return Ok(Some(Record { consumer: self, word, position: at + 8 }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`read`](Self::read) for a displaceable ring: passes over each record that `wanted`,
+    /// given its word and position, declines.
+    ///
+    /// # Errors
+    /// [`Broken`] when the record is not one that a sound producer writes.
+    pub fn step(
+        &mut self,
+        mut wanted: impl FnMut(RecordWord, u64) -> bool,
+    ) -> Result<Option<Step<'_, B>>, Broken> {
+        loop {
+            self.adopt_head()?;
+            if self.position >= self.limit {
+                return Ok(None);
+            }
+            let at = self.position;
+            let word = match self.read_word(at) {
+                Ok(word) => word,
+                // The producer may have reused the place under our eyes; then the head has moved.
+                Err(broken) if self.head_is(at) => return Err(broken),
+                Err(_) => continue,
+            };
+            let skipped =
+                Skipped { word, first_word: self.memory.word(at + 8).load(Ordering::Relaxed) };
+            let keep = !word.is_pad() && wanted(word, at);
+            if keep {
+                self.copy.resize(word.len(), 0);
+                self.memory.read(at + 8, &mut self.copy);
+            }
+            if !self.claim(at, at + word.span()) || word.is_pad() {
+                continue;
+            }
+            return Ok(Some(if keep {
+                Step::Record(Record { consumer: self, word, position: at + 8 })
+            } else {
+                Step::Skipped(skipped)
+            }));
+        }
+    }
+
+    /// Looks at the words of all records within the limit without reading them, oldest first. In
+    /// a displaceable ring it begins again when the producer displaced what it looked at;
+    /// `restart` is called then.
+    ///
+    /// # Errors
+    /// [`Broken`] when a record is not one that a sound producer writes.
+    pub fn scan<T>(
+        &mut self,
+        state: &mut T,
+        restart: fn(&mut T),
+        mut look: impl FnMut(&mut T, RecordWord, u64),
+    ) -> Result<(), Broken> {
+        'again: loop {
+            self.adopt_head()?;
+            restart(state);
+            let mut at = self.position;
+            while at < self.limit {
+                let word = self.read_word(at);
+                if self.displaceable && !self.head_is(self.position) {
+                    continue 'again;
+                }
+                let word = word?;
+                if !word.is_pad() {
+                    look(state, word, at);
+                }
+                at += word.span();
+            }
+            return Ok(());
+        }
+    }
+
+    /// Tells the producer how far we are, and wakes it if it waits for that room.
+    #[inline]
+    pub fn release(&mut self) {
+        let header = self.memory.header();
+        if !self.displaceable && self.published != self.position {
+            // Release: pairs with the producer's acquire; our reads come before it.
+            header.head.store(self.position, Ordering::Release);
+        }
+        self.published = self.position;
+        let head = self.position;
+        wake::wake(&header.space_wanted, self.hot, &*self.bell, |wanted| head >= wanted);
+    }
+
+    /// Announces that this side is about to sleep. Execute a [`ColdFence`](crate::ColdFence) next,
+    /// then look at [`has_records`](Self::has_records) once more.
+    pub fn announce_sleep(&self) {
+        wake::announce(&self.memory.header().consumer_asleep, 1);
+    }
+
+    /// Takes the announcement back; true if the producer saw it and rang the bell.
+    pub fn stay_awake(&self) -> bool {
+        let was = self.memory.header().consumer_asleep.load(Ordering::Relaxed);
+        wake::retract(&self.memory.header().consumer_asleep);
+        was == 0
+    }
+
+    /// What the producer has counted for a type so far: events sent and dropped by it. The
+    /// producer writes these numbers: they are a report, not a fact.
+    pub fn reported_counts(&self, type_id: u16) -> (u64, u64) {
+        self.memory.counters(type_id).map_or((0, 0), |counters| {
+            (counters.sent.load(Ordering::Relaxed), counters.dropped.load(Ordering::Relaxed))
+        })
+    }
+
+    /// The way for segments back to the producer, usable from any thread.
+    pub fn segments(&self) -> Segments<B> {
+        Segments { memory: Arc::clone(&self.memory), bell: Arc::clone(&self.bell) }
+    }
+
+    #[inline]
+    fn read_word(&self, at: u64) -> Result<RecordWord, Broken> {
+        // Relaxed: ordered by the acquire of the tail.
+        let word = RecordWord::from_bits(self.memory.word(at).load(Ordering::Relaxed));
+        let room = self.memory.contiguous(at).min(self.limit - at);
+        if word.span() > room {
+            return Err(Broken::Record { position: at, len: word.len() as u32, room });
+        }
+        Ok(word)
+    }
+
+    /// In a displaceable ring the producer may have moved the head over records that it dropped.
+    fn adopt_head(&mut self) -> Result<(), Broken> {
+        if !self.displaceable {
+            return Ok(());
+        }
+        // Acquire: pairs with the producer's exchange.
+        let head = self.memory.header().head.load(Ordering::Acquire);
+        if head == self.position {
+            return Ok(());
+        }
+        // Displacing never passes the published tail, but that may be newer than our limit.
+        let tail = self.memory.header().tail.load(Ordering::Acquire);
+        if head < self.position || head > tail || !head.is_multiple_of(8) || tail < self.limit {
+            return Err(Broken::Head { head, position: self.position, tail });
+        }
+        self.position = head;
+        self.limit = self.limit.max(head);
+        Ok(())
+    }
+
+    fn head_is(&self, at: u64) -> bool {
+        self.memory.header().head.load(Ordering::Acquire) == at
+    }
+
+    fn claim(&mut self, from: u64, to: u64) -> bool {
+        // AcqRel: our copy comes before it; whoever wins owns the range.
+        let won = self.memory.header().head.compare_exchange(
+            from,
+            to,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if won.is_ok() {
+            self.position = to;
+        }
+        won.is_ok()
+    }
+}
+
+impl<B: Bell> Record<'_, B> {
+    /// Type, size and kind.
+    #[inline]
+    pub fn word(&self) -> RecordWord {
+        self.word
+    }
+
+    /// Copies the first `into.len()` bytes of the payload.
+    ///
+    /// # Panics
+    /// When the payload is shorter.
+    #[inline]
+    pub fn copy_to(&self, into: &mut [u8]) {
+        assert!(
+            into.len() <= self.word.len(),
+            "the record has {} bytes, not {}",
+            self.word.len(),
+            into.len()
+        );
+        if self.consumer.displaceable {
+            into.copy_from_slice(&self.consumer.copy[..into.len()]);
+        } else {
+            self.consumer.memory.read(self.position, into);
+        }
+    }
+}
+
+/// Gives segments back to the producer that made them.
+pub struct Segments<B: Bell> {
+    memory: Arc<Memory>,
+    bell: Arc<B>,
+}
+
+impl<B: Bell> Segments<B> {
+    /// Segment `index` may be written again. All reads of it must be done.
+    pub fn give_back(&self, index: u32) {
+        debug_assert!((index as usize) < MAX_SEGMENTS);
+        let header = self.memory.header();
+        // Release: pairs with the producer's acquire in `take_returned_segments`.
+        header.segments_free.fetch_or(1 << (index % MAX_SEGMENTS as u32), Ordering::Release);
+        wake::wake(&header.space_wanted, HotFence::Full, &*self.bell, |wanted| wanted == 1);
+    }
+}
+
+impl<B: Bell> Clone for Segments<B> {
+    fn clone(&self) -> Segments<B> {
+        Segments { memory: Arc::clone(&self.memory), bell: Arc::clone(&self.bell) }
+    }
+}
