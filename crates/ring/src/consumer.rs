@@ -25,6 +25,8 @@ pub struct Consumer<B: Bell> {
     bell: Arc<B>,
     /// A record out of a displaceable ring: it is ours only once it has been copied.
     copy: Vec<u8>,
+    /// The record that was yielded last: its word, and where its payload begins.
+    last: (RecordWord, u64),
 }
 
 /// What a step through the ring found.
@@ -63,6 +65,7 @@ impl<B: Bell> Consumer<B> {
             hot: HotFence::Full,
             bell,
             copy: Vec::new(),
+            last: (RecordWord::from_bits(0), 0),
         }
     }
 
@@ -122,10 +125,18 @@ impl<B: Bell> Consumer<B> {
             let word = self.read_word(at)?;
             self.position = at + word.span();
             if !word.is_pad() {
-                return Ok(Some(Record { consumer: self, word, position: at + 8 }));
+                self.last = (word, at + 8);
+                return Ok(Some(self.current()));
             }
         }
         Ok(None)
+    }
+
+    /// The record that was yielded last, once more. It is readable until the next one is yielded.
+    #[inline]
+    pub fn current(&self) -> Record<'_, B> {
+        let (word, position) = self.last;
+        Record { consumer: self, word, position }
     }
 
     /// As [`read`](Self::read) for a displaceable ring: passes over each record that `wanted`,
@@ -160,7 +171,8 @@ impl<B: Bell> Consumer<B> {
                 continue;
             }
             return Ok(Some(if keep {
-                Step::Record(Record { consumer: self, word, position: at + 8 })
+                self.last = (word, at + 8);
+                Step::Record(self.current())
             } else {
                 Step::Skipped(skipped)
             }));
@@ -209,6 +221,12 @@ impl<B: Bell> Consumer<B> {
         self.published = self.position;
         let head = self.position;
         wake::wake(&header.space_wanted, self.hot, &*self.bell, |wanted| head >= wanted);
+    }
+
+    /// Bytes that are committed and were not read.
+    pub fn queued_bytes(&self) -> u64 {
+        let tail = self.memory.header().tail.load(Ordering::Relaxed);
+        tail.saturating_sub(self.position).min(self.memory.capacity())
     }
 
     /// Announces that this side is about to sleep. Execute a [`ColdFence`](crate::ColdFence) next,

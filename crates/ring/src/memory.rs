@@ -221,30 +221,36 @@ mod shared {
         #[inline]
         #[expect(clippy::mut_from_ref, reason = "the range belongs to the one producer")]
         pub(crate) unsafe fn owned_bytes(&self, position: u64, len: usize) -> &mut [u8] {
-            let start = self.word(position).as_ptr().cast::<u8>();
             // SAFETY: by the caller's promise.
-            unsafe { std::slice::from_raw_parts_mut(start, len) }
+            unsafe { std::slice::from_raw_parts_mut(self.byte_at(position), len) }
+        }
+
+        /// The address of a byte, good for all the data behind it; that of a word is good for the
+        /// word alone.
+        #[inline]
+        fn byte_at(&self, position: u64) -> *mut u8 {
+            let offset = (position & (self.capacity - 1)) as usize;
+            // SAFETY: the position is masked, so the offset lies within the data.
+            unsafe { self.words.as_ptr().cast::<u8>().add(offset) }
         }
 
         #[cfg(not(miri))]
         pub(super) fn write_block(&self, position: u64, bytes: &[u8]) {
             debug_assert!(bytes.len() as u64 <= self.contiguous(position));
-            let to = self.word(position).as_ptr().cast::<libc::c_void>();
+            let to = self.byte_at(position);
             // SAFETY: the range is contiguous and the producer's own until it is committed.
-            unsafe { libc::memcpy(to, bytes.as_ptr().cast(), bytes.len()) };
+            unsafe { libc::memcpy(to.cast(), bytes.as_ptr().cast(), bytes.len()) };
         }
 
         #[cfg(not(miri))]
         pub(super) fn read_block(&self, position: u64, into: &mut [u8]) {
             debug_assert!(into.len() as u64 <= self.contiguous(position));
-            let from = self.word(position).as_ptr();
-            copy_foreign(from.cast(), into);
+            copy_foreign(self.byte_at(position), into);
         }
     }
 
     /// Copies bytes that another process may be writing. What arrives is private and is not read
     /// from the source again: the fence hides from the compiler that the source stayed the same.
-    #[cfg(not(miri))]
     pub(crate) fn copy_foreign(from: *const u8, into: &mut [u8]) {
         // SAFETY: callers hold a mapping with `into.len()` readable bytes at `from`; the copy is
         // done by the C library, for which racing bytes are just bytes.
@@ -279,7 +285,7 @@ mod shared {
     }
 }
 
-#[cfg(all(not(loom), not(miri)))]
+#[cfg(not(loom))]
 pub(crate) use shared::copy_foreign;
 
 #[cfg(loom)]

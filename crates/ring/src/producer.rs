@@ -17,6 +17,8 @@ pub struct Producer<B: Bell> {
     memory: Arc<Memory>,
     /// Where the next record will begin.
     position: u64,
+    /// Where the last record begins.
+    last: u64,
     /// The tail that the consumer knows; `position` runs ahead of it within a batch.
     published: u64,
     /// The consumer's head when last looked at: never beyond the true one.
@@ -59,6 +61,7 @@ impl<B: Bell> Producer<B> {
         Producer {
             memory,
             position: 0,
+            last: 0,
             published: 0,
             head: 0,
             max_record: if cfg!(loom) { capacity } else { max_inline_bytes(capacity) },
@@ -89,19 +92,32 @@ impl<B: Bell> Producer<B> {
     /// When `least` exceeds [`max_record_bytes`](Self::max_record_bytes).
     #[inline]
     pub fn reserve(&mut self, least: usize, most: usize) -> Result<Reservation<'_, B>, Full> {
-        assert!(least <= self.max_record, "a record of {least} bytes does not fit in this ring");
+        self.fits(least)?;
         let mut contiguous = self.memory.contiguous(self.position);
         if contiguous < span_of(least) {
-            self.make_room(contiguous + span_of(least))?;
             self.pad(contiguous);
             contiguous = self.memory.capacity();
-        } else {
-            self.make_room(span_of(least))?;
         }
         let free = self.memory.capacity() - (self.position - self.head);
         let room = (contiguous.min(free) - 8) as usize;
         let room = room.min(most.max(least)).min(self.max_record);
         Ok(Reservation { producer: self, room })
+    }
+
+    /// Whether [`reserve`](Self::reserve) would find room for `least` bytes. Once it has, it
+    /// will until something is committed.
+    ///
+    /// # Errors
+    /// [`Full`] when the reader must first make room.
+    ///
+    /// # Panics
+    /// When `least` exceeds [`max_record_bytes`](Self::max_record_bytes).
+    #[inline]
+    pub fn fits(&mut self, least: usize) -> Result<(), Full> {
+        assert!(least <= self.max_record, "a record of {least} bytes does not fit in this ring");
+        let span = span_of(least);
+        let contiguous = self.memory.contiguous(self.position);
+        self.make_room(if contiguous < span { contiguous + span } else { span })
     }
 
     /// Writes one record with a copy of `payload`, without publishing it.
@@ -203,6 +219,18 @@ impl<B: Bell> Producer<B> {
         free.swap(0, Ordering::Acquire)
     }
 
+    /// Bytes of the ring.
+    #[inline]
+    pub fn capacity(&self) -> u64 {
+        self.memory.capacity()
+    }
+
+    /// Where the record begins that was committed last.
+    #[inline]
+    pub fn last_record(&self) -> u64 {
+        self.last
+    }
+
     /// Where the next record will begin, in bytes since the ring was made.
     #[inline]
     pub fn position(&self) -> u64 {
@@ -257,7 +285,7 @@ impl<B: Bell> Producer<B> {
     }
 }
 
-impl<B: Bell> Reservation<'_, B> {
+impl<'a, B: Bell> Reservation<'a, B> {
     /// Bytes of payload that fit.
     #[inline]
     pub fn room(&self) -> usize {
@@ -284,23 +312,26 @@ impl<B: Bell> Reservation<'_, B> {
         self.producer.memory.write(self.producer.position + 8, payload);
     }
 
-    /// Ends the record after `len` bytes of payload. [`Producer::publish`] gives it to the reader.
+    /// Ends the record after `len` bytes of payload. [`Producer::publish`] on what is returned
+    /// gives it to the reader.
     #[inline]
-    pub fn commit(self, type_id: u16, len: usize) {
-        self.finish(RecordWord::new(type_id, len, false));
+    pub fn commit(self, type_id: u16, len: usize) -> &'a mut Producer<B> {
+        self.finish(RecordWord::new(type_id, len, false))
     }
 
     /// Ends a record whose payload only refers to a segment.
-    pub fn commit_large(self, type_id: u16, len: usize) {
-        self.finish(RecordWord::new(type_id, len, true));
+    pub fn commit_large(self, type_id: u16, len: usize) -> &'a mut Producer<B> {
+        self.finish(RecordWord::new(type_id, len, true))
     }
 
     #[inline]
-    fn finish(self, word: RecordWord) {
+    fn finish(self, word: RecordWord) -> &'a mut Producer<B> {
         assert!(word.len() <= self.room, "{} bytes were reserved, not {}", self.room, word.len());
         let producer = self.producer;
         // Relaxed: published by the release store of the tail.
         producer.memory.word(producer.position).store(word.to_bits(), Ordering::Relaxed);
+        producer.last = producer.position;
         producer.position += word.span();
+        producer
     }
 }

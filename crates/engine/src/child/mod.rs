@@ -1,0 +1,167 @@
+//! The dispatcher's process: how a program becomes one, and what it runs.
+//!
+//! A face calls [`run_if_dispatcher`] first thing in its program. In the manager's process that
+//! returns at once. In a dispatcher process it never returns: it takes the assignment from its
+//! standard input, which is the command socket, loads the dispatcher, runs it to its end and
+//! exits.
+
+mod emitter;
+mod large;
+mod life;
+mod status;
+mod watch;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use eventpy_ring::{ColdFence, EventBell, HotFence};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::SocketType;
+
+use crate::control::{Control, Received};
+use crate::error::{Error, ErrorKind};
+use crate::protocol::{ENVIRONMENT, FromChild, Setup, ToChild, VERSION, cut};
+
+pub use emitter::{Emitter, Slot};
+pub use life::{Failure, Source};
+
+/// What the manager sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The dispatcher's name.
+    pub name: String,
+    /// What it is made from.
+    pub payload: Vec<u8>,
+}
+
+/// The setup's descriptors.
+struct Descriptors {
+    ring: OwnedFd,
+    data: OwnedFd,
+    space: OwnedFd,
+    manager: OwnedFd,
+    payload: OwnedFd,
+}
+
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process was started as a dispatcher process and has not become one yet.
+pub fn is_dispatcher_process() -> bool {
+    // A program that a dispatcher starts inherits the variable, but not the socket.
+    std::env::var_os(ENVIRONMENT).is_some()
+        && !TAKEN.load(Ordering::Relaxed)
+        && stdin_is_command_socket()
+}
+
+fn stdin_is_command_socket() -> bool {
+    rustix::net::sockopt::socket_type(io::stdin()).is_ok_and(|kind| kind == SocketType::SEQPACKET)
+}
+
+/// In a dispatcher process: becomes the dispatcher that the manager wants, made by `load`, runs it
+/// to its end and exits. In any other process: returns at once.
+///
+/// An error of `load` is the error of the manager's `deploy`.
+pub fn run_if_dispatcher(load: impl FnOnce(&Assignment) -> Result<Box<dyn Source>, String>) {
+    if !is_dispatcher_process() {
+        return;
+    }
+    let code = match take_command_socket().and_then(|control| become_dispatcher(control, load)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("eventpy: this dispatcher process could not start: {error}");
+            1
+        }
+    };
+    std::process::exit(code);
+}
+
+/// For a program that reached `deploy` in a dispatcher process: tells the manager, so that it need
+/// not wait, and returns the error for here.
+pub(crate) fn refuse_to_deploy() -> Error {
+    if let Ok(control) = take_command_socket() {
+        let _ = control.send(&FromChild::NotADispatcher, &[], false);
+    }
+    Error::new(
+        ErrorKind::State,
+        "this process was started to run a dispatcher, but ran the program and came to deploy_dispatchers; \
+         the program has to become the dispatcher first (in Rust: mark `fn main` with #[eventpy::main])",
+    )
+}
+
+/// Takes the socket from standard input, which becomes empty: neither the dispatcher nor a program
+/// that it starts can read commands by mistake.
+fn take_command_socket() -> io::Result<Control> {
+    TAKEN.store(true, Ordering::Relaxed);
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(null)?;
+    Ok(Control::from_inherited(socket))
+}
+
+fn become_dispatcher(
+    control: Control,
+    load: impl FnOnce(&Assignment) -> Result<Box<dyn Source>, String>,
+) -> io::Result<i32> {
+    let Some((setup, descriptors)) = receive_setup(&control)? else {
+        // The manager is gone before it began.
+        return Ok(0);
+    };
+    let payload = eventpy_ring::unpack(descriptors.payload, setup.payload_bytes as usize)?;
+    let assignment = Assignment { name: setup.name.clone(), payload };
+    let barriers = eventpy_ring::register_for_barriers() == ColdFence::Everywhere && setup.barriers;
+    let mut producer = eventpy_ring::attach(descriptors.ring, EventBell::from(descriptors.data))
+        .map_err(io::Error::other)?;
+    if barriers {
+        producer.set_hot_fence(HotFence::Compiler);
+    }
+    let control = Arc::new(control);
+    let status = Arc::new(status::Status::new(descriptors.manager)?);
+    watch::ignore_terminal_interrupt()?;
+    watch::start(&status, &control, setup.update_timeout)?;
+    let source = match load(&assignment) {
+        Ok(source) => source,
+        Err(reason) => {
+            let _ = control.send(&FromChild::LoadFailed { reason: cut(reason) }, &[], true);
+            return Ok(1);
+        }
+    };
+    control.send(&FromChild::Loaded { barriers }, &[], true)?;
+    let cold = if barriers { ColdFence::Everywhere } else { ColdFence::Full };
+    let emitter = Emitter::new(
+        producer,
+        setup,
+        descriptors.space,
+        cold,
+        Arc::clone(&control),
+        Arc::clone(&status),
+    );
+    Ok(life::run(source, emitter, &control, &status))
+}
+
+fn receive_setup(control: &Control) -> io::Result<Option<(Setup, Descriptors)>> {
+    let version = std::env::var(ENVIRONMENT).unwrap_or_default();
+    if version != VERSION.to_string() {
+        return Err(io::Error::other(format!(
+            "the manager speaks protocol {version}, this program {VERSION}: both must be built with one version of eventpy"
+        )));
+    }
+    // The setup was sent before this process was started.
+    match control.receive()? {
+        Received::Message(ToChild::Setup(setup), descriptors) => {
+            Ok(Some((setup, descriptors_of(descriptors)?)))
+        }
+        Received::Closed => Ok(None),
+        _ => Err(io::Error::other("the manager's first message is not a setup")),
+    }
+}
+
+fn descriptors_of(descriptors: Vec<OwnedFd>) -> io::Result<Descriptors> {
+    let found = descriptors.len();
+    let [ring, data, space, manager, payload] =
+        <[OwnedFd; 5]>::try_from(descriptors).map_err(|_| {
+            io::Error::other(format!("the setup came with {found} descriptors instead of 5"))
+        })?;
+    Ok(Descriptors { ring, data, space, manager, payload })
+}

@@ -1,0 +1,160 @@
+//! What a dispatcher process knows of its own end: shared by its loop and its watcher.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use eventpy_ring::{Bell, EventBell};
+use rustix::event::{PollFd, PollFlags};
+
+use crate::waiter::timespec;
+
+pub(crate) struct Status {
+    ending: AtomicBool,
+    urgent: AtomicBool,
+    orphaned: AtomicBool,
+    /// Rung when any of these is set; never silenced.
+    ended: EventBell,
+    /// Rung for SIGTERM; never silenced.
+    interrupted: EventBell,
+    /// The manager's process: readable once it is gone.
+    manager: OwnedFd,
+    /// When the update began, in microseconds after `start`, plus one; 0 outside of an update and
+    /// while it waits in its emitter.
+    update_since: AtomicU64,
+    updates: AtomicU64,
+    start: Instant,
+}
+
+/// Why a wait for room was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Room,
+    Interrupted,
+    ManagerGone,
+}
+
+impl Status {
+    pub(crate) fn new(manager: OwnedFd) -> io::Result<Status> {
+        Ok(Status {
+            ending: AtomicBool::new(false),
+            urgent: AtomicBool::new(false),
+            orphaned: AtomicBool::new(false),
+            ended: EventBell::new()?,
+            interrupted: EventBell::new()?,
+            manager,
+            update_since: AtomicU64::new(0),
+            updates: AtomicU64::new(0),
+            start: Instant::now(),
+        })
+    }
+
+    /// The dispatcher is to end after the current update.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.ended.ring();
+    }
+
+    /// SIGTERM: the dispatcher is to end, and the current update need not get its events through.
+    pub(crate) fn interrupt(&self) {
+        self.urgent.store(true, Ordering::Release);
+        self.interrupted.ring();
+        self.end();
+    }
+
+    /// The manager's process is gone.
+    pub(crate) fn orphan(&self) {
+        self.orphaned.store(true, Ordering::Release);
+        self.end();
+    }
+
+    #[inline]
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.orphaned.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn manager(&self) -> BorrowedFd<'_> {
+        self.manager.as_fd()
+    }
+
+    /// Sleeps until the time is over or the dispatcher is to end; false for the latter.
+    pub(crate) fn sleep(&self, time: Duration) -> bool {
+        let until = Instant::now().checked_add(time);
+        while !self.is_ending() {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return true;
+            }
+            let mut ended = [PollFd::new(&self.ended, PollFlags::IN)];
+            // A signal cuts the call short; then the loop looks again.
+            let _ = rustix::event::poll(&mut ended, left.map(timespec).as_ref());
+        }
+        false
+    }
+
+    /// Sleeps until `space` rings or the manager is gone, and unless it is `patient`, until
+    /// SIGTERM.
+    pub(crate) fn wait_for(&self, space: &EventBell, patient: bool) -> Waited {
+        loop {
+            let mut descriptors = [
+                PollFd::new(space, PollFlags::IN),
+                PollFd::new(&self.manager, PollFlags::IN),
+                PollFd::new(&self.interrupted, PollFlags::IN),
+            ];
+            let watched = if patient { 2 } else { 3 };
+            if rustix::event::poll(&mut descriptors[..watched], None).is_err() {
+                continue;
+            }
+            let [room, manager, interrupted] =
+                descriptors.map(|descriptor| !descriptor.revents().is_empty());
+            if room {
+                space.silence();
+                return Waited::Room;
+            }
+            if manager {
+                return Waited::ManagerGone;
+            }
+            if interrupted && !patient {
+                return Waited::Interrupted;
+            }
+        }
+    }
+
+    /// An update begins.
+    pub(crate) fn begin_update(&self) {
+        self.updates.fetch_add(1, Ordering::Relaxed);
+        self.resume_update();
+    }
+
+    /// The update goes on after a wait in its emitter.
+    pub(crate) fn resume_update(&self) {
+        self.update_since.store(self.now() + 1, Ordering::Relaxed);
+    }
+
+    /// The update is over, or waits in its emitter.
+    pub(crate) fn pause_update(&self) {
+        self.update_since.store(0, Ordering::Relaxed);
+    }
+
+    /// How long the current update has been at work without a wait, and its number.
+    pub(crate) fn update_in_progress(&self) -> Option<(u64, Duration)> {
+        let since = self.update_since.load(Ordering::Relaxed).checked_sub(1)?;
+        let elapsed = Duration::from_micros(self.now().saturating_sub(since));
+        Some((self.updates.load(Ordering::Relaxed), elapsed))
+    }
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+}

@@ -1,0 +1,518 @@
+//! The engine: dispatchers, what they wait for, and the order of their lives.
+//!
+//! Everything happens in the manager's thread, within [`Engine::deploy`], [`Engine::begin_pump`]
+//! and what follows it; the only other thread raises a flag (see `attention`).
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use eventpy_ring::{ColdFence, MAX_EVENT_TYPES, check_capacity};
+
+use crate::attention::Attention;
+use crate::child;
+use crate::dispatcher::{Dispatcher, Life, Notice};
+use crate::error::{Error, ErrorKind};
+use crate::link::Link;
+use crate::options::{Delivery, DispatcherSpec};
+use crate::os;
+use crate::process;
+use crate::pump::PumpState;
+use crate::report::{EndReport, Stats};
+use crate::waiter::{Waiter, Woken};
+
+/// Which dispatcher of an engine, in the order in which they were added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DispatcherId(pub(crate) u32);
+
+impl DispatcherId {
+    /// Its place, from 0.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Starts, pumps, supervises, ends and counts dispatcher processes. It knows events as a type id
+/// and bytes.
+///
+/// Dropping it ends all dispatchers, waits for them, and leaves nothing behind.
+#[derive(Default)]
+pub struct Engine {
+    pub(crate) dispatchers: Vec<Dispatcher>,
+    /// What exists only while dispatchers are deployed.
+    pub(crate) runtime: Option<Runtime>,
+    pub(crate) pump: PumpState,
+    ending: bool,
+    was_deployed: bool,
+}
+
+/// What the engine holds of the operating system, apart from the processes.
+pub(crate) struct Runtime {
+    pub(crate) waiter: Waiter,
+    pub(crate) attention: Attention,
+    pub(crate) cold: ColdFence,
+    /// The earliest deadline of all dispatchers.
+    pub(crate) deadline: Option<Instant>,
+    this_process: OwnedFd,
+    /// To notice that this process is a forked copy of the one that deployed.
+    forks: u32,
+}
+
+impl Runtime {
+    fn new() -> io::Result<Runtime> {
+        Ok(Runtime {
+            waiter: Waiter::new()?,
+            attention: Attention::start()?,
+            cold: eventpy_ring::register_for_barriers(),
+            deadline: None,
+            this_process: process::this_process()?,
+            forks: os::fork_count(),
+        })
+    }
+
+    pub(crate) fn is_forked_copy(&self) -> bool {
+        self.forks != os::fork_count()
+    }
+
+    fn has_barriers(&self) -> bool {
+        self.cold == ColdFence::Everywhere
+    }
+
+    fn watch(&self, link: &Link) -> io::Result<()> {
+        self.waiter.watch(link)?;
+        self.attention.watch(link.process.as_fd())?;
+        self.attention.watch(link.control())
+    }
+
+    pub(crate) fn unwatch(&self, link: &Link) {
+        self.waiter.unwatch(link);
+        self.attention.unwatch(link.process.as_fd());
+        self.attention.unwatch(link.control());
+    }
+}
+
+impl Engine {
+    /// An engine without dispatchers.
+    pub fn new() -> Engine {
+        Engine::default()
+    }
+
+    /// Adds a dispatcher. It starts at the next [`deploy`](Self::deploy).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Options`] when its options can't be met.
+    pub fn add(&mut self, spec: DispatcherSpec) -> Result<DispatcherId, Error> {
+        let deliveries = check_spec(&spec)?;
+        let id = u32::try_from(self.dispatchers.len()).expect("fewer than 2^32 dispatchers");
+        self.dispatchers.push(Dispatcher::new(spec, deliveries));
+        Ok(DispatcherId(id))
+    }
+
+    /// Starts every dispatcher that does not run, all side by side, and returns when each has
+    /// loaded its dispatcher. After an error none of those that it started is left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when there is nothing to start, [`ErrorKind::System`] when the
+    /// operating system refuses, [`ErrorKind::Load`] when a dispatcher can't be made in its
+    /// process, [`ErrorKind::Start`] when a process ends or hangs before that.
+    pub fn deploy(&mut self) -> Result<(), Error> {
+        self.begin_deploy()?;
+        while !self.poll_deploy(None)? {}
+        Ok(())
+    }
+
+    /// The first half of [`deploy`](Self::deploy): starts the processes and does not wait.
+    ///
+    /// # Errors
+    /// As [`deploy`](Self::deploy).
+    pub fn begin_deploy(&mut self) -> Result<(), Error> {
+        if child::is_dispatcher_process() {
+            return Err(child::refuse_to_deploy());
+        }
+        self.check_own_process("deploy_dispatchers")?;
+        if self.dispatchers.is_empty() {
+            return Err(Error::new(
+                ErrorKind::State,
+                "there is no dispatcher to deploy; add one first",
+            ));
+        }
+        let idle: Vec<usize> = (0..self.dispatchers.len())
+            .filter(|&index| self.dispatchers[index].is_at_rest())
+            .collect();
+        if idle.is_empty() {
+            return Err(Error::new(
+                ErrorKind::State,
+                "all dispatchers are deployed already; call end_dispatchers before deploying them again",
+            ));
+        }
+        if self.runtime.is_none() {
+            self.runtime = Some(
+                Runtime::new().map_err(|source| system_error("prepare for dispatchers", source))?,
+            );
+            self.ending = false;
+        }
+        self.was_deployed = true;
+        for &index in &idle {
+            self.dispatchers[index].reset();
+        }
+        for &index in &idle {
+            self.dispatchers[index].in_deploy = true;
+            if let Err(error) = self.start(index) {
+                self.give_up_deploy();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The second half of [`deploy`](Self::deploy): waits until every dispatcher is loaded or the
+    /// time is over (`None`: no limit beyond the start timeouts). True when all are loaded; a
+    /// signal makes it return early.
+    ///
+    /// # Errors
+    /// As [`deploy`](Self::deploy).
+    pub fn poll_deploy(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
+        let until = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            self.attend();
+            self.keep_time();
+            if let Some(error) = self.failed_start() {
+                self.give_up_deploy();
+                return Err(error);
+            }
+            if self
+                .dispatchers
+                .iter()
+                .all(|dispatcher| !dispatcher.in_deploy || dispatcher.is_loaded())
+            {
+                self.dispatchers.iter_mut().for_each(|dispatcher| dispatcher.in_deploy = false);
+                return Ok(true);
+            }
+            if until.is_some_and(|until| Instant::now() >= until)
+                || !self.wait_for_descriptors(until)?
+            {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// From the deployment until all dispatchers have ended after [`begin_end`](Self::begin_end).
+    pub fn is_deployed(&self) -> bool {
+        self.runtime.is_some()
+    }
+
+    /// Sends the end command to all dispatchers and returns at once. `timeout` takes the place of
+    /// each `end_timeout`.
+    ///
+    /// Pump with [`Pump::End`](crate::Pump::End) while [`is_deployed`](Self::is_deployed), then
+    /// read [`end_report`](Self::end_report). Asked again while ending, it changes the time-out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when nothing is deployed.
+    pub fn begin_end(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.check_own_process("end_dispatchers")?;
+        self.check_deployed("end_dispatchers")?;
+        self.ending = true;
+        let now = Instant::now();
+        for dispatcher in &mut self.dispatchers {
+            dispatcher.ask_to_end(now, timeout);
+        }
+        self.note_deadline();
+        self.close_if_ended();
+        Ok(())
+    }
+
+    /// How the dispatchers ended; of those that run, how they stand.
+    pub fn end_report(&self) -> EndReport {
+        EndReport { dispatchers: self.dispatchers.iter().map(Dispatcher::report).collect() }
+    }
+
+    /// What the dispatchers are doing and have done.
+    pub fn stats(&self) -> Stats {
+        Stats { dispatchers: self.dispatchers.iter().map(Dispatcher::stats).collect() }
+    }
+
+    /// A descriptor that is readable when there is something to pump, for select, epoll and event
+    /// loops. From the first call on, each pump ends with preparations for such a wait.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when nothing is deployed.
+    pub fn descriptor(&mut self) -> Result<BorrowedFd<'_>, Error> {
+        self.check_own_process("fileno")?;
+        self.check_deployed("fileno")?;
+        if let Some(runtime) = &mut self.runtime
+            && !std::mem::replace(&mut runtime.waiter.exported, true)
+        {
+            self.prepare_for_outside_wait();
+        }
+        Ok(self.runtime.as_ref().expect("it is deployed").waiter.descriptor())
+    }
+
+    pub(crate) fn check_deployed(&self, operation: &str) -> Result<(), Error> {
+        if self.is_deployed() {
+            return Ok(());
+        }
+        let why = if self.was_deployed {
+            "the dispatchers have ended"
+        } else {
+            "no dispatcher is deployed"
+        };
+        Err(Error::new(
+            ErrorKind::State,
+            format!("{operation}: {why}; call deploy_dispatchers first"),
+        ))
+    }
+
+    pub(crate) fn check_own_process(&self, operation: &str) -> Result<(), Error> {
+        match &self.runtime {
+            Some(runtime) if runtime.is_forked_copy() => Err(Error::new(
+                ErrorKind::State,
+                format!(
+                    "{operation}: this process was forked from the manager's; only the manager's own process can use it"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Handles what processes said and whether they are gone, if anything happened.
+    pub(crate) fn attend(&mut self) {
+        let Some(runtime) = &self.runtime else { return };
+        runtime.attention.lower();
+        let barriers = runtime.has_barriers();
+        let mut messages = Vec::new();
+        for dispatcher in &mut self.dispatchers {
+            let now = Instant::now();
+            if attend_one(dispatcher, &mut messages, barriers, now) {
+                runtime.attention.raise();
+            }
+        }
+        self.note_deadline();
+    }
+
+    /// Takes every step that is due.
+    pub(crate) fn keep_time(&mut self) {
+        let Some(deadline) = self.runtime.as_ref().and_then(|runtime| runtime.deadline) else {
+            return;
+        };
+        let now = Instant::now();
+        if now < deadline {
+            return;
+        }
+        for index in 0..self.dispatchers.len() {
+            self.dispatchers[index].on_time(now);
+            if let Life::Waiting { until, backoff } = self.dispatchers[index].life
+                && now >= until
+            {
+                self.restart(index, backoff);
+            }
+        }
+        self.note_deadline();
+    }
+
+    /// A process that is gone and whose records were all yielded makes place for what follows.
+    pub(crate) fn settle(&mut self, index: usize) {
+        let dispatcher = &mut self.dispatchers[index];
+        if let (Some(runtime), Some(link)) = (&self.runtime, &dispatcher.link) {
+            runtime.unwatch(link);
+        }
+        let notice = dispatcher.settle(Instant::now());
+        self.pump.notices.push_back(notice);
+        self.note_deadline();
+    }
+
+    /// Lets everything go once no dispatcher is left to wait for.
+    pub(crate) fn close_if_ended(&mut self) {
+        if self.ending
+            && self.pump.notices.is_empty()
+            && self.dispatchers.iter().all(Dispatcher::is_at_rest)
+        {
+            self.runtime = None;
+        }
+    }
+
+    /// Sleeps until something happens, a deadline is due or `until`; false for a signal.
+    pub(crate) fn wait_for_descriptors(&self, until: Option<Instant>) -> Result<bool, Error> {
+        let Some(runtime) = &self.runtime else { return Ok(true) };
+        let until = [until, runtime.deadline].into_iter().flatten().min();
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let woken = runtime
+            .waiter
+            .wait(timeout)
+            .map_err(|source| system_error("wait for dispatchers (epoll_wait)", source))?;
+        if woken == Woken::Process {
+            // The thread that raises the flag may not have run yet.
+            runtime.attention.raise();
+        }
+        Ok(woken != Woken::Signal)
+    }
+
+    fn start(&mut self, index: usize) -> Result<(), Error> {
+        let runtime =
+            self.runtime.as_ref().expect("a runtime exists while dispatchers are deployed");
+        let dispatcher = &mut self.dispatchers[index];
+        let link = Link::start(
+            &dispatcher.spec,
+            dispatcher.deliveries(),
+            runtime.this_process.as_fd(),
+            runtime.has_barriers(),
+        )?;
+        let watched = runtime.watch(&link);
+        dispatcher.begin(link, Instant::now());
+        self.note_deadline();
+        watched.map_err(|source| system_error("watch a dispatcher's process (epoll_ctl)", source))
+    }
+
+    fn restart(&mut self, index: usize, backoff: Duration) {
+        let started = self.start(index);
+        let dispatcher = &mut self.dispatchers[index];
+        let notice = match started {
+            Ok(()) => dispatcher.on_restart(backoff, Instant::now()),
+            Err(error) => dispatcher.on_restart_refused(&error),
+        };
+        self.pump.notices.push_back(notice);
+    }
+
+    fn note_deadline(&mut self) {
+        let deadline = self.dispatchers.iter().filter_map(Dispatcher::deadline).min();
+        if let Some(runtime) = &mut self.runtime {
+            runtime.deadline = deadline;
+        }
+    }
+
+    /// The error of a dispatcher that did not get through its start, if any.
+    fn failed_start(&self) -> Option<Error> {
+        let failed = self.dispatchers.iter().find(|dispatcher| dispatcher.failed_to_start())?;
+        let fault = failed.fault.as_ref()?;
+        let kind = if fault.in_load { ErrorKind::Load } else { ErrorKind::Start };
+        Some(Error::new(
+            kind,
+            format!("cannot deploy dispatcher `{}`: {}", failed.spec.name, fault.reason),
+        ))
+    }
+
+    /// Ends all that this deployment has started: those that were loaded with their `finish`.
+    fn give_up_deploy(&mut self) {
+        let now = Instant::now();
+        for dispatcher in self.dispatchers.iter_mut().filter(|dispatcher| dispatcher.in_deploy) {
+            dispatcher.give_up(now);
+        }
+        self.note_deadline();
+        while self
+            .dispatchers
+            .iter()
+            .any(|dispatcher| dispatcher.in_deploy && dispatcher.has_process())
+        {
+            if self.wait_for_descriptors(None).is_err() {
+                break;
+            }
+            self.attend();
+            self.keep_time();
+        }
+        for dispatcher in self.dispatchers.iter_mut().filter(|dispatcher| dispatcher.in_deploy) {
+            if let (Some(runtime), Some(link)) = (&self.runtime, &dispatcher.link) {
+                runtime.unwatch(link);
+            }
+            dispatcher.reset();
+        }
+        self.note_deadline();
+        if self.dispatchers.iter().all(Dispatcher::is_at_rest) {
+            self.runtime = None;
+            self.was_deployed = false;
+        }
+    }
+}
+
+/// Handles what one process said and whether it is gone; true if it may say more at once.
+fn attend_one(
+    dispatcher: &mut Dispatcher,
+    messages: &mut Vec<crate::protocol::FromChild>,
+    barriers: bool,
+    now: Instant,
+) -> bool {
+    let Some(link) = &mut dispatcher.link else { return false };
+    if dispatcher.life == Life::Exited {
+        return false;
+    }
+    // First the exit, then the messages: what it said before it went is there by then.
+    let exit = link.process.try_wait();
+    let more = link.receive(messages);
+    for message in messages.drain(..) {
+        dispatcher.on_message(message, now, barriers);
+    }
+    let more = more.unwrap_or_else(|error| {
+        dispatcher.on_bad_message(&error, now);
+        false
+    });
+    match exit {
+        Some(_) if more => true,
+        Some(exit) => {
+            dispatcher.on_exit(exit);
+            false
+        }
+        None => more,
+    }
+}
+
+fn check_spec(spec: &DispatcherSpec) -> Result<Vec<Delivery>, Error> {
+    let refuse = |why: String| {
+        Err(Error::new(ErrorKind::Options, format!("dispatcher `{}`: {why}", spec.name)))
+    };
+    let options = &spec.options;
+    if let Err(suggestion) = check_capacity(options.buffer_bytes) {
+        return refuse(format!(
+            "buffer_bytes is {}, but must be a power of two from 4096 to 1073741824; {suggestion} would do",
+            options.buffer_bytes
+        ));
+    }
+    if spec.event_types.is_empty() {
+        return refuse("it declares no event type".to_owned());
+    }
+    if spec.event_types.len() > MAX_EVENT_TYPES {
+        return refuse(format!(
+            "it declares {} event types, and {MAX_EVENT_TYPES} are possible",
+            spec.event_types.len()
+        ));
+    }
+    if options.update_timeout == Some(Duration::ZERO) {
+        return refuse("update_timeout is zero; leave it out for no limit".to_owned());
+    }
+    if let Some((name, _)) =
+        options.delivery_of.iter().find(|(name, _)| !spec.event_types.contains(name))
+    {
+        return refuse(format!(
+            "a delivery is set for event type `{name}`, which it does not declare (it declares {})",
+            spec.event_types.join(", ")
+        ));
+    }
+    let delivery_of = |name: &String| {
+        let own = options.delivery_of.iter().rev().find(|(of, _)| of == name);
+        own.map_or(options.delivery, |(_, delivery)| *delivery)
+    };
+    Ok(spec.event_types.iter().map(delivery_of).collect())
+}
+
+fn system_error(what: &str, source: io::Error) -> Error {
+    Error::with_source(ErrorKind::System, format!("cannot {what}: {source}"), source)
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let Some(runtime) = &mut self.runtime else { return };
+        if runtime.is_forked_copy() {
+            // The processes are not ours to end, and the thread exists only in the original.
+            runtime.attention.abandon();
+            return;
+        }
+        if self.begin_end(None).is_err() {
+            return;
+        }
+        while self.is_deployed() && self.begin_pump(crate::Pump::End).is_ok() {
+            while self.next_delivery().is_some() {}
+        }
+    }
+}
+
+pub(crate) type Notices = VecDeque<Notice>;

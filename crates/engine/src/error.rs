@@ -1,0 +1,72 @@
+//! The one error of the engine: opaque, with a kind to match on and a sentence to read.
+
+use std::fmt;
+
+/// What a manager's operation failed on.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A dispatcher's options can't be met: buffer size, delivery, durations.
+    Options,
+    /// The operation does not fit the state: deployed already, not deployed, ended.
+    State,
+    /// Called within a callback, where it would call itself.
+    Reentrant,
+    /// The operating system refused memory, a descriptor or a process.
+    System,
+    /// A dispatcher's process could not be started or did not get through its start.
+    Start,
+    /// A dispatcher can't be taken to its process, or is not known there.
+    Load,
+    /// An event can't be encoded, decoded, or is larger than the budget.
+    Event,
+    /// The dispatcher was told to end at once; what was to be emitted was not.
+    Ended,
+    /// The manager's process is gone; nobody receives what is emitted.
+    ManagerGone,
+    /// A dispatcher failed and no listener took the failure.
+    Dispatcher,
+    /// A callback failed.
+    Callback,
+}
+
+impl Error {
+    /// An error of a kind, with a sentence that names the thing and the way out.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), source: None }
+    }
+
+    /// The same with the error beneath it.
+    pub fn with_source(
+        kind: ErrorKind,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error { kind, message: message.into(), source: Some(source.into()) }
+    }
+
+    /// What it failed on.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
+    }
+}

@@ -1,0 +1,205 @@
+//! One running process of a dispatcher: the process, its command socket, its ring, its segments.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use eventpy_ring::{Consumer, CreateError, EventBell, MAX_SEGMENTS, SegmentReader, Segments};
+
+use crate::control::{Control, Received};
+use crate::error::{Error, ErrorKind};
+use crate::options::{Delivery, DispatcherSpec};
+use crate::process::Process;
+use crate::protocol::{FromChild, Setup, ToChild};
+
+/// Messages that are taken from one process in one go, so that a flood can't hold the manager.
+const MESSAGES_AT_ONCE: usize = 256;
+
+pub(crate) struct Link {
+    pub(crate) process: Process,
+    pub(crate) consumer: Consumer<EventBell>,
+    control: Control,
+    data: EventBell,
+    segments: Vec<Option<(u32, Arc<SegmentReader>)>>,
+    /// Messages that were received while a segment was looked for.
+    inbox: VecDeque<FromChild>,
+    closed: bool,
+}
+
+impl Link {
+    /// Starts the process and sends it its setup. `this_process` lets it see when we are gone.
+    pub(crate) fn start(
+        spec: &DispatcherSpec,
+        deliveries: &[Delivery],
+        this_process: BorrowedFd<'_>,
+        barriers: bool,
+    ) -> Result<Link, Error> {
+        let name = &spec.name;
+        let system = |what: &str, source: io::Error| start_error(name, what, source);
+        let space =
+            Arc::new(EventBell::new().map_err(|error| system("make a bell (eventfd)", error))?);
+        let data = EventBell::new().map_err(|error| system("make a bell (eventfd)", error))?;
+        let displaceable = deliveries
+            .iter()
+            .any(|delivery| matches!(delivery, Delivery::Latest | Delivery::DropOldest));
+        let (consumer, ring) =
+            eventpy_ring::create(spec.options.buffer_bytes, displaceable, Arc::clone(&space))
+                .map_err(|error| create_error(name, error))?;
+        let payload =
+            eventpy_ring::parcel(&spec.payload).map_err(|error| create_error(name, error))?;
+        let (control, theirs) =
+            Control::pair().map_err(|error| system("make its command socket", error))?;
+        let setup = ToChild::Setup(setup(spec, deliveries, barriers));
+        control
+            .send(
+                &setup,
+                &[ring.as_fd(), data.as_fd(), space.as_fd(), this_process, payload.as_fd()],
+                false,
+            )
+            .map_err(|error| system("send its setup", error))?;
+        let process = Process::start(&spec.launch, theirs).map_err(|error| {
+            system(&format!("start `{}`", spec.launch.program.display()), error)
+        })?;
+        let segments = (0..MAX_SEGMENTS).map(|_| None).collect();
+        Ok(Link {
+            process,
+            consumer,
+            control,
+            data,
+            segments,
+            inbox: VecDeque::new(),
+            closed: false,
+        })
+    }
+
+    /// All messages that are there now, oldest first; true if more may follow at once.
+    ///
+    /// # Errors
+    /// When the process does not keep to the protocol.
+    pub(crate) fn receive(&mut self, into: &mut Vec<FromChild>) -> io::Result<bool> {
+        into.extend(self.inbox.drain(..));
+        for _ in 0..MESSAGES_AT_ONCE {
+            match self.receive_one()? {
+                Some(FromChild::Segment { .. }) => {}
+                Some(message) => into.push(message),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The segment that a record names. Its descriptor was sent before the record was committed,
+    /// so that it is mapped already or waits in the socket.
+    pub(crate) fn segment(&mut self, id: u32) -> io::Result<Arc<SegmentReader>> {
+        loop {
+            if let Some((found, segment)) = &self.segments[slot_of(id)]
+                && *found == id
+            {
+                return Ok(Arc::clone(segment));
+            }
+            match self.receive_one()? {
+                Some(FromChild::Segment { .. }) => {}
+                Some(message) => self.inbox.push_back(message),
+                None => {
+                    return Err(io::Error::other(format!(
+                        "a record names segment {id}, which was never sent"
+                    )));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn returns(&self) -> Segments<EventBell> {
+        self.consumer.segments()
+    }
+
+    /// Tells the process to end. It may be gone already, or not listening: deadlines see to that.
+    pub(crate) fn send_end(&self) {
+        let _ = self.control.send(&ToChild::End, &[], false);
+    }
+
+    pub(crate) fn data_bell(&self) -> BorrowedFd<'_> {
+        self.data.as_fd()
+    }
+
+    pub(crate) fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    fn receive_one(&mut self) -> io::Result<Option<FromChild>> {
+        if self.closed {
+            return Ok(None);
+        }
+        match self.control.receive()? {
+            Received::Message(message, descriptors) => {
+                if let FromChild::Segment { id, bytes } = message {
+                    self.map_segment(id, bytes, descriptors)?;
+                }
+                Ok(Some(message))
+            }
+            Received::Nothing => Ok(None),
+            Received::Closed => {
+                self.closed = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A newer segment takes the place of an older one that the process has given up.
+    fn map_segment(
+        &mut self,
+        id: u32,
+        bytes: u64,
+        mut descriptors: Vec<OwnedFd>,
+    ) -> io::Result<()> {
+        let Some(fd) = descriptors.pop() else {
+            return Err(io::Error::other(format!("segment {id} came without its memory")));
+        };
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let segment = SegmentReader::map(fd, bytes).map_err(io::Error::other)?;
+        self.segments[slot_of(id)] = Some((id, Arc::new(segment)));
+        Ok(())
+    }
+}
+
+/// The bit by which a segment is given back. No two segments in use have the same.
+pub(crate) fn slot_of(id: u32) -> usize {
+    id as usize % MAX_SEGMENTS
+}
+
+fn setup(spec: &DispatcherSpec, deliveries: &[Delivery], barriers: bool) -> Setup {
+    Setup {
+        name: spec.name.clone(),
+        event_types: spec.event_types.iter().cloned().zip(deliveries.iter().copied()).collect(),
+        payload_bytes: spec.payload.len() as u64,
+        large_bytes: spec.options.large_bytes as u64,
+        update_timeout: spec.options.update_timeout,
+        barriers,
+    }
+}
+
+fn start_error(name: &str, what: &str, source: io::Error) -> Error {
+    let hint = match source.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => {
+            "; raise the limit of open files (`ulimit -n`) or deploy fewer dispatchers"
+        }
+        Some(libc::EAGAIN) => {
+            "; raise the limit of processes (`ulimit -u`) or deploy fewer dispatchers"
+        }
+        Some(libc::EPERM | libc::EACCES) => "; is it forbidden by a sandbox or seccomp filter?",
+        _ => "",
+    };
+    Error::with_source(
+        ErrorKind::System,
+        format!("cannot start dispatcher `{name}`: cannot {what}: {source}{hint}"),
+        source,
+    )
+}
+
+fn create_error(name: &str, error: CreateError) -> Error {
+    match error {
+        CreateError::Os { action, source } => start_error(name, action, source),
+        other => Error::new(ErrorKind::Options, format!("dispatcher `{name}`: {other}")),
+    }
+}

@@ -1,0 +1,53 @@
+//! The operating-system calls of the engine that need more than a safe wrapper.
+
+use std::io;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// How often this process has been forked off since the first call, counted in the forked child
+/// without a system call: a value that differs from an earlier one means that this process is a
+/// copy of the one that asked then.
+pub(crate) fn fork_count() -> u32 {
+    static REGISTERED: Once = Once::new();
+    extern "C" fn in_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    REGISTERED.call_once(|| {
+        // SAFETY: the handler only touches an atomic, which is allowed after fork.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// Starts a thread that no signal is ever delivered to, so that the program's own threads keep
+/// theirs.
+pub(crate) fn spawn_without_signals<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<T>> {
+    const STACK_BYTES: usize = 128 * 1024;
+    let before = block_all_signals();
+    let thread =
+        std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work);
+    restore_signals(&before);
+    thread
+}
+
+fn block_all_signals() -> libc::sigset_t {
+    // SAFETY: a signal set is plain data, valid when zeroed.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live signal set.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: both pointers are to live signal sets.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
+    before
+}
+
+fn restore_signals(before: &libc::sigset_t) {
+    // SAFETY: the pointer is to a live signal set; the previous one is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
+}

@@ -1,0 +1,81 @@
+//! A dispatcher's process, as its parent sees it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+
+use crate::options::Launch;
+use crate::protocol::{ENVIRONMENT, VERSION};
+use crate::report::Exit;
+
+/// A process that this one started. Dropping it neither ends nor reaps it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pidfd: OwnedFd,
+    pid: u32,
+}
+
+impl Process {
+    /// Starts a fresh program that inherits one descriptor, the command socket, as its standard
+    /// input; standard output and error stay where they are.
+    pub(crate) fn start(launch: &Launch, socket: OwnedFd) -> io::Result<Process> {
+        let child = Command::new(&launch.program)
+            .args(&launch.args)
+            .env(ENVIRONMENT, VERSION.to_string())
+            .stdin(Stdio::from(socket))
+            .spawn()?;
+        let pid = child.id();
+        // A child is reaped only by `try_wait`, so its number can't have passed to another.
+        let pidfd =
+            rustix::process::pidfd_open(pid_of(pid), PidfdFlags::empty()).inspect_err(|_| {
+                end_without_pidfd(child);
+            })?;
+        Ok(Process { pidfd, pid })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal; a process that is gone already needs none.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Reaps the process if it has exited.
+    pub(crate) fn try_wait(&self) -> Option<Exit> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(None) | Err(rustix::io::Errno::INTR) => None,
+            Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Code(code),
+                (_, Some(signal)) => Exit::Signal(signal),
+                _ => Exit::Unknown,
+            }),
+            // Somebody else reaped it: a program that ignores SIGCHLD, or waits for all children.
+            Err(_) => Some(Exit::Unknown),
+        }
+    }
+}
+
+/// This process, for the children to see when it ends.
+pub(crate) fn this_process() -> io::Result<OwnedFd> {
+    Ok(rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?)
+}
+
+fn pid_of(pid: u32) -> Pid {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id is a positive int")
+}
+
+fn end_without_pidfd(mut child: std::process::Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}

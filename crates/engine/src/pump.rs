@@ -1,0 +1,247 @@
+//! The pump: who has something, waiting for it, and yielding it in turns.
+
+use std::time::{Duration, Instant};
+
+use crate::dispatcher::{Life, Notice};
+use crate::engine::{DispatcherId, Engine, Notices};
+use crate::error::{Error, ErrorKind};
+use crate::record::Record;
+use crate::report::{DispatcherEnded, DispatcherFailed, DispatcherRestarted};
+
+/// Records of one dispatcher that are yielded before the next one has its turn.
+const TURN_RECORDS: u32 = 256;
+
+/// Why the engine is pumped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pump {
+    /// For what is there, without waiting.
+    Now,
+    /// For what is there, waiting for the first of it at most this long. A signal cuts it short.
+    Wait(Duration),
+    /// For one step of an ending: waits until there is something, or all dispatchers have ended.
+    End,
+}
+
+/// What a pump yields.
+pub enum Yield<'a> {
+    /// An event.
+    Record(Record<'a>),
+    /// A dispatcher failed.
+    Failed(DispatcherFailed),
+    /// A dispatcher was started anew.
+    Restarted(DispatcherRestarted),
+    /// A dispatcher ended.
+    Ended(DispatcherEnded),
+}
+
+#[derive(Default)]
+pub(crate) struct PumpState {
+    active: bool,
+    /// Dispatchers that have records in this pump, in the order of their turns.
+    turns: Vec<u32>,
+    /// Whose turn it is: a place in `turns`.
+    at: usize,
+    left_in_turn: u32,
+    /// The dispatcher that the next pump begins with.
+    first: usize,
+    pub(crate) notices: Notices,
+}
+
+enum Next {
+    Record(usize),
+    Notice(Notice),
+    Nothing,
+}
+
+impl Engine {
+    /// Fixes what [`next_delivery`](Self::next_delivery) will yield: what is there now or, for a
+    /// waiting pump, as soon as anything is there.
+    ///
+    /// Without waiting it makes no system call, unless a process has said something or exited, a
+    /// time-out is due, or a dispatcher sleeps for want of room.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when nothing is deployed or this process is a forked copy,
+    /// [`ErrorKind::Reentrant`] while another pump is under way (an ending one may begin then),
+    /// [`ErrorKind::System`] when the operating system refuses to wait.
+    pub fn begin_pump(&mut self, pump: Pump) -> Result<(), Error> {
+        self.check_own_process("invoke_dispatch")?;
+        self.check_deployed("invoke_dispatch")?;
+        if self.pump.active && pump != Pump::End {
+            return Err(Error::new(
+                ErrorKind::Reentrant,
+                "invoke_dispatch was called within a callback, which it has itself called; return from the callback instead",
+            ));
+        }
+        self.leave_outside_wait();
+        self.wait_for_something(pump)?;
+        self.pump.active = true;
+        Ok(())
+    }
+
+    /// The next thing to deliver; `None` when the pump is over.
+    #[inline]
+    pub fn next_delivery(&mut self) -> Option<Yield<'_>> {
+        match self.next() {
+            Next::Record(index) => {
+                let id = DispatcherId(index as u32);
+                self.dispatchers[index].record(id).map(Yield::Record)
+            }
+            Next::Notice(Notice::Failed(failed)) => Some(Yield::Failed(failed)),
+            Next::Notice(Notice::Restarted(restarted)) => Some(Yield::Restarted(restarted)),
+            Next::Notice(Notice::Ended(ended)) => Some(Yield::Ended(ended)),
+            Next::Nothing => {
+                self.stop_pump();
+                None
+            }
+        }
+    }
+
+    /// Ends a pump before it is over; what was not yielded stays queued.
+    pub fn stop_pump(&mut self) {
+        for &index in &self.pump.turns {
+            self.dispatchers[index as usize].end_turn();
+        }
+        self.pump.turns.clear();
+        self.pump.active = false;
+        self.prepare_for_outside_wait();
+        self.close_if_ended();
+    }
+
+    #[inline]
+    fn next(&mut self) -> Next {
+        while let Some(&turn) = self.pump.turns.get(self.pump.at) {
+            let index = turn as usize;
+            let dispatcher = &mut self.dispatchers[index];
+            if self.pump.left_in_turn > 0 && dispatcher.next_record() {
+                self.pump.left_in_turn -= 1;
+                return Next::Record(index);
+            }
+            self.end_turn(index);
+        }
+        match self.pump.notices.pop_front() {
+            Some(notice) => Next::Notice(notice),
+            None => Next::Nothing,
+        }
+    }
+
+    /// Passes the turn on: to the next dispatcher, which is the first again after the last.
+    fn end_turn(&mut self, index: usize) {
+        let used_up = self.pump.left_in_turn == 0;
+        let dispatcher = &mut self.dispatchers[index];
+        dispatcher.end_turn();
+        self.pump.left_in_turn = TURN_RECORDS;
+        if used_up {
+            self.pump.at += 1;
+        } else {
+            self.pump.turns.remove(self.pump.at);
+            if dispatcher.life == Life::Exited && !dispatcher.begin_turn() {
+                self.settle(index);
+            }
+        }
+        if self.pump.at >= self.pump.turns.len() {
+            self.pump.at = 0;
+        }
+    }
+
+    fn wait_for_something(&mut self, pump: Pump) -> Result<(), Error> {
+        let until = match pump {
+            Pump::Wait(timeout) => Instant::now().checked_add(timeout),
+            Pump::Now | Pump::End => None,
+        };
+        loop {
+            self.look_around();
+            let found = !self.pump.turns.is_empty() || !self.pump.notices.is_empty();
+            if found || pump == Pump::Now || (pump == Pump::End && !self.is_deployed()) {
+                return Ok(());
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(());
+            }
+            if !self.sleep(until)? && pump != Pump::End {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sees to processes and deadlines, and finds out whose turn it is.
+    fn look_around(&mut self) {
+        let Some(runtime) = &self.runtime else { return };
+        if runtime.attention.is_raised() {
+            self.attend();
+        }
+        self.keep_time();
+        self.pump.turns.clear();
+        self.pump.at = 0;
+        self.pump.left_in_turn = TURN_RECORDS;
+        let count = self.dispatchers.len();
+        self.pump.first = if self.pump.first + 1 < count { self.pump.first + 1 } else { 0 };
+        for index in (self.pump.first..count).chain(0..self.pump.first) {
+            let dispatcher = &mut self.dispatchers[index];
+            if dispatcher.begin_turn() {
+                self.pump.turns.push(index as u32);
+            } else if dispatcher.life == Life::Exited {
+                self.settle(index);
+            }
+        }
+        self.close_if_ended();
+    }
+
+    /// Sleeps until there may be something; false if a signal woke it.
+    fn sleep(&mut self, until: Option<Instant>) -> Result<bool, Error> {
+        if self.announce_sleep() {
+            self.stay_awake();
+            return Ok(true);
+        }
+        let woken = self.wait_for_descriptors(until);
+        self.stay_awake();
+        woken
+    }
+
+    /// Tells every dispatcher that we are about to sleep; true if there is something after all.
+    fn announce_sleep(&mut self) -> bool {
+        let Some(runtime) = &self.runtime else { return true };
+        let links = || {
+            self.dispatchers
+                .iter()
+                .filter(|dispatcher| dispatcher.is_readable())
+                .filter_map(|dispatcher| dispatcher.link.as_ref())
+        };
+        links().for_each(|link| link.consumer.announce_sleep());
+        runtime.cold.execute();
+        runtime.attention.is_raised() || links().any(|link| link.consumer.has_records())
+    }
+
+    /// Takes the announcement back; true if a dispatcher has rung its bell meanwhile.
+    fn stay_awake(&mut self) -> bool {
+        let mut rung = false;
+        for link in self.dispatchers.iter().filter_map(|dispatcher| dispatcher.link.as_ref()) {
+            rung |= link.consumer.stay_awake();
+        }
+        rung
+    }
+
+    /// Between pumps a loop outside may wait for the descriptor: then we count as asleep.
+    pub(crate) fn prepare_for_outside_wait(&mut self) {
+        if !self.runtime.as_ref().is_some_and(|runtime| runtime.waiter.exported) {
+            return;
+        }
+        let something = self.announce_sleep() || !self.pump.notices.is_empty();
+        if let Some(runtime) = &mut self.runtime {
+            runtime.waiter.set_timer(runtime.deadline);
+            if something {
+                runtime.waiter.show_ready();
+            }
+        }
+    }
+
+    fn leave_outside_wait(&mut self) {
+        if !self.runtime.as_ref().is_some_and(|runtime| runtime.waiter.exported) {
+            return;
+        }
+        let rung = self.stay_awake();
+        if let Some(runtime) = &mut self.runtime {
+            runtime.waiter.settle(rung);
+        }
+    }
+}

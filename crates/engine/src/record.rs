@@ -1,0 +1,132 @@
+//! One event's bytes, on the way from a ring to whoever decodes them.
+
+use std::sync::Arc;
+
+use eventpy_ring::{EventBell, SegmentReader, Segments};
+
+use crate::engine::DispatcherId;
+use crate::link::slot_of;
+
+/// One event's bytes. It counts as delivered from the moment that it is yielded.
+pub struct Record<'a> {
+    dispatcher: DispatcherId,
+    type_id: u16,
+    body: Body<'a>,
+}
+
+enum Body<'a> {
+    Inline(eventpy_ring::Record<'a, EventBell>),
+    Queued(Vec<u8>),
+    Large(LargePayload),
+}
+
+/// The payload of a large event, in memory that the dispatcher shares with us. It goes back to the
+/// dispatcher when this is dropped, which may happen in any thread.
+pub struct LargePayload {
+    pub(crate) segment: Arc<SegmentReader>,
+    pub(crate) segments: Segments<EventBell>,
+    pub(crate) id: u32,
+    pub(crate) len: usize,
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn inline(
+        dispatcher: DispatcherId,
+        record: eventpy_ring::Record<'a, EventBell>,
+    ) -> Record<'a> {
+        Record { dispatcher, type_id: record.word().type_id(), body: Body::Inline(record) }
+    }
+
+    pub(crate) fn queued(dispatcher: DispatcherId, type_id: u16, payload: Vec<u8>) -> Record<'a> {
+        Record { dispatcher, type_id, body: Body::Queued(payload) }
+    }
+
+    pub(crate) fn large(
+        dispatcher: DispatcherId,
+        type_id: u16,
+        payload: LargePayload,
+    ) -> Record<'a> {
+        Record { dispatcher, type_id, body: Body::Large(payload) }
+    }
+
+    /// Who sent it.
+    #[inline]
+    pub fn dispatcher(&self) -> DispatcherId {
+        self.dispatcher
+    }
+
+    /// The place of its type in [`DispatcherSpec::event_types`](crate::DispatcherSpec), from 1.
+    #[inline]
+    pub fn type_id(&self) -> u16 {
+        self.type_id
+    }
+
+    /// Bytes of payload.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a record is no collection")]
+    pub fn len(&self) -> usize {
+        match &self.body {
+            Body::Inline(record) => record.word().len(),
+            Body::Queued(payload) => payload.len(),
+            Body::Large(payload) => payload.len,
+        }
+    }
+
+    /// Copies the first `into.len()` bytes of the payload.
+    ///
+    /// # Panics
+    /// When the payload is shorter.
+    #[inline]
+    pub fn copy_to(&self, into: &mut [u8]) {
+        match &self.body {
+            Body::Inline(record) => record.copy_to(into),
+            Body::Queued(payload) => into.copy_from_slice(&payload[..into.len()]),
+            Body::Large(payload) => payload.copy_to(into),
+        }
+    }
+
+    /// Replaces the content of `into` with the whole payload.
+    pub fn read(&self, into: &mut Vec<u8>) {
+        into.resize(self.len(), 0);
+        self.copy_to(into);
+    }
+
+    /// The payload as shared memory, if the event was too large for the ring.
+    ///
+    /// # Errors
+    /// The record itself when its payload is not large.
+    pub fn into_large(self) -> Result<LargePayload, Record<'a>> {
+        match self {
+            Record { body: Body::Large(payload), .. } => Ok(payload),
+            other => Err(other),
+        }
+    }
+}
+
+impl LargePayload {
+    /// Bytes of payload.
+    #[expect(clippy::len_without_is_empty, reason = "a large payload is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The first byte. The dispatcher could still write there: no Rust slice may be made of it.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.segment.as_ptr()
+    }
+
+    /// Copies the first `into.len()` bytes of the payload.
+    ///
+    /// # Panics
+    /// When the payload is shorter.
+    pub fn copy_to(&self, into: &mut [u8]) {
+        assert!(into.len() <= self.len, "the payload has {} bytes, not {}", self.len, into.len());
+        self.segment.copy_to(into);
+    }
+}
+
+impl Drop for LargePayload {
+    fn drop(&mut self) {
+        self.segments.give_back(slot_of(self.id) as u32);
+    }
+}

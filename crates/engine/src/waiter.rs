@@ -1,0 +1,125 @@
+//! The one descriptor that says that there is something to pump, and sleeping on it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use eventpy_ring::{Bell, EventBell};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+
+use crate::link::Link;
+
+/// An epoll set over every ring's bell, process and command socket.
+///
+/// Bells are edge-triggered: each ring of one is seen once and never has to be silenced. Processes
+/// and sockets are level-triggered: they stay readable until they are handled.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    epoll: OwnedFd,
+    /// Readable while something waits that no other descriptor shows.
+    ready: EventBell,
+    /// Readable when a deadline is due, for loops that wait for the descriptor alone.
+    timer: OwnedFd,
+    /// Whether somebody outside waits for the descriptor.
+    pub(crate) exported: bool,
+    is_ready: bool,
+}
+
+/// What ended a sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// A process exited or said something.
+    Process,
+    /// A signal of this process.
+    Signal,
+    /// A bell, the timer, or the end of the time.
+    Other,
+}
+
+const PROCESS: u64 = 1;
+const OTHER: u64 = 0;
+
+impl Waiter {
+    pub(crate) fn new() -> io::Result<Waiter> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let ready = EventBell::new()?;
+        let timer = rustix::time::timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
+        epoll::add(&epoll, &ready, EventData::new_u64(OTHER), EventFlags::IN)?;
+        epoll::add(&epoll, &timer, EventData::new_u64(OTHER), EventFlags::IN)?;
+        Ok(Waiter { epoll, ready, timer, exported: false, is_ready: false })
+    }
+
+    pub(crate) fn watch(&self, link: &Link) -> io::Result<()> {
+        let (bell, process) = (EventData::new_u64(OTHER), EventData::new_u64(PROCESS));
+        epoll::add(&self.epoll, link.data_bell(), bell, EventFlags::IN | EventFlags::ET)?;
+        epoll::add(&self.epoll, link.process.as_fd(), process, EventFlags::IN)?;
+        Ok(epoll::add(&self.epoll, link.control(), process, EventFlags::IN)?)
+    }
+
+    /// Removes what [`watch`](Self::watch) added. A closed descriptor would stay in the set while
+    /// a forked copy of this process has it open.
+    pub(crate) fn unwatch(&self, link: &Link) {
+        for descriptor in [link.data_bell(), link.process.as_fd(), link.control()] {
+            let _ = epoll::delete(&self.epoll, descriptor);
+        }
+    }
+
+    /// Sleeps until a descriptor is ready, the time is over, or a signal came.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<Woken> {
+        let timeout = timeout.map(timespec);
+        let mut space = [std::mem::MaybeUninit::uninit(); 64];
+        match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
+            Ok((events, _)) if events.iter().any(|event| event.data.u64() == PROCESS) => {
+                Ok(Woken::Process)
+            }
+            Ok(_) => Ok(Woken::Other),
+            Err(rustix::io::Errno::INTR) => Ok(Woken::Signal),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Takes note of what was ready, so that the descriptor turns unreadable. `rung` says whether
+    /// a ring's bell was among it.
+    pub(crate) fn settle(&mut self, rung: bool) {
+        if std::mem::take(&mut self.is_ready) {
+            self.ready.silence();
+        }
+        if rung {
+            let _ = self.wait(Some(Duration::ZERO));
+        }
+    }
+
+    /// Makes the descriptor readable until [`settle`](Self::settle).
+    pub(crate) fn show_ready(&mut self) {
+        if !std::mem::replace(&mut self.is_ready, true) {
+            self.ready.ring();
+        }
+    }
+
+    /// Makes the descriptor readable at a time.
+    pub(crate) fn set_timer(&self, deadline: Option<Instant>) {
+        // Zero would disarm the timer: a deadline that has passed is due in a nanosecond.
+        let left = deadline
+            .map(|at| at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1)));
+        let value = Itimerspec {
+            it_interval: timespec(Duration::ZERO),
+            it_value: timespec(left.unwrap_or_default()),
+        };
+        let _ = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &value);
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+pub(crate) fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}

@@ -1,0 +1,252 @@
+//! From a record to the callbacks for its type.
+//!
+//! Each event type that anybody dispatches or listens to has a channel: its callbacks, and a slot
+//! for the event that is being delivered. A record is delivered in two steps. It is read into the
+//! slot, after which it has left the engine; then the callbacks are called, which therefore may
+//! look at the engine. Both steps cost one dynamic call, and one more for each callback. Nothing is
+//! looked up: a dispatcher's type ids are indices into a table that was made when it was added.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+
+use eventpy_engine::{Error, ErrorKind, Record};
+
+use crate::context::Context;
+use crate::dispatcher::{EventTypeVisitor, EventTypes};
+use crate::encoding::Encoding;
+use crate::event::Event;
+use crate::failure::Failure;
+use crate::listener::{EventListener, Subscriptions};
+
+/// All callbacks, by event type, and the listeners that some of them are methods of.
+#[derive(Default)]
+pub(crate) struct Routes {
+    channels: Vec<Box<dyn AnyChannel>>,
+    by_type: HashMap<TypeId, ChannelId>,
+    /// By dispatcher, then by type id less 1.
+    by_record: Vec<Vec<ChannelId>>,
+    listeners: Listeners,
+    scratch: Vec<u8>,
+}
+
+/// An index into `Routes::channels`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChannelId(usize);
+
+/// What is called with an event.
+pub(crate) type Call<E> =
+    Box<dyn FnMut(&mut Listeners, &E, &mut Context<'_>) -> Result<(), Failure> + Send>;
+
+/// Whose callback it is, for the error that it may return.
+pub(crate) enum Owner {
+    Listener(String),
+    Closure(&'static Location<'static>),
+}
+
+/// What went wrong in the delivery of an event.
+pub(crate) enum Fault {
+    Error(Error),
+    Panic(Box<dyn Any + Send>),
+}
+
+impl Routes {
+    /// Adds the dispatcher with the next index.
+    pub(crate) fn add_dispatcher<Events: EventTypes>(&mut self) {
+        let mut table = Table { routes: self, channels: Vec::new() };
+        Events::visit(&mut table);
+        let channels = table.channels;
+        self.by_record.push(channels);
+    }
+
+    pub(crate) fn add_listener<L: EventListener>(&mut self, listener: L) {
+        let index = self.listeners.0.len();
+        self.listeners.0.push(Box::new(listener));
+        for add in Subscriptions::<L>::of_listener().callbacks {
+            add(self, index);
+        }
+    }
+
+    pub(crate) fn add_callback<E: Event>(&mut self, owner: Owner, call: Call<E>) {
+        let id = self.channel_of::<E>();
+        self.channel_mut(id).callbacks.push(Callback { owner, call });
+    }
+
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    pub(crate) fn listeners_mut(&mut self) -> &mut Listeners {
+        &mut self.listeners
+    }
+
+    /// Reads the event out of a record. `None` if it has no callbacks: then it is not decoded.
+    #[inline]
+    pub(crate) fn receive(&mut self, record: &Record<'_>) -> Result<Option<ChannelId>, Error> {
+        let id = self.by_record[record.dispatcher().index()][usize::from(record.type_id()) - 1];
+        let received = self.channels[id.0].receive(record, &mut self.scratch)?;
+        Ok(received.then_some(id))
+    }
+
+    /// Takes an event that the engine made. It comes back if it has no callbacks.
+    pub(crate) fn accept<E: Event>(&mut self, event: E) -> Result<ChannelId, E> {
+        let id = self.channel_of::<E>();
+        let channel = self.channel_mut::<E>(id);
+        if channel.callbacks.is_empty() {
+            return Err(event);
+        }
+        channel.event = Some(event);
+        Ok(id)
+    }
+
+    /// Calls every callback of a channel with the event that it has received.
+    #[inline]
+    pub(crate) fn call(&mut self, id: ChannelId, context: &mut Context<'_>) -> Result<(), Fault> {
+        self.channels[id.0].call(&mut self.listeners, context)
+    }
+
+    fn channel_of<E: Event>(&mut self) -> ChannelId {
+        *self.by_type.entry(TypeId::of::<E>()).or_insert_with(|| {
+            self.channels.push(Box::new(Channel::<E>::default()));
+            ChannelId(self.channels.len() - 1)
+        })
+    }
+
+    fn channel_mut<E: Event>(&mut self, id: ChannelId) -> &mut Channel<E> {
+        let channel: &mut dyn Any = &mut *self.channels[id.0];
+        channel.downcast_mut().expect("`channel_of` gave the id of a channel of this type")
+    }
+}
+
+/// Collects the channels of a dispatcher's event types.
+struct Table<'a> {
+    routes: &'a mut Routes,
+    channels: Vec<ChannelId>,
+}
+
+impl EventTypeVisitor for Table<'_> {
+    fn event_type<E: Event>(&mut self) {
+        self.channels.push(self.routes.channel_of::<E>());
+    }
+}
+
+/// The listeners that the manager owns.
+#[derive(Default)]
+pub(crate) struct Listeners(Vec<Box<dyn Any + Send>>);
+
+impl Listeners {
+    /// The listener with an index, whose type is `L`.
+    #[inline]
+    pub(crate) fn at<L: EventListener>(&mut self, index: usize) -> &mut L {
+        self.0[index].downcast_mut().expect("a callback's index is that of its listener")
+    }
+
+    /// The first listener of type `L`.
+    pub(crate) fn first<L: EventListener>(&self) -> Option<&L> {
+        self.0.iter().find_map(|listener| listener.downcast_ref())
+    }
+
+    /// The first listener of type `L`.
+    pub(crate) fn first_mut<L: EventListener>(&mut self) -> Option<&mut L> {
+        self.0.iter_mut().find_map(|listener| listener.downcast_mut())
+    }
+}
+
+/// The callbacks for the events of one type.
+struct Channel<E> {
+    callbacks: Vec<Callback<E>>,
+    /// The event that is being delivered. It may stay afterwards, as memory for the next.
+    event: Option<E>,
+}
+
+struct Callback<E> {
+    owner: Owner,
+    call: Call<E>,
+}
+
+/// A channel whose event type only it knows.
+trait AnyChannel: Any + Send {
+    fn receive(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<bool, Error>;
+    fn call(&mut self, listeners: &mut Listeners, context: &mut Context<'_>) -> Result<(), Fault>;
+}
+
+impl<E> Default for Channel<E> {
+    fn default() -> Channel<E> {
+        Channel { callbacks: Vec::new(), event: None }
+    }
+}
+
+impl<E: Event> AnyChannel for Channel<E> {
+    #[inline]
+    fn receive(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<bool, Error> {
+        if self.callbacks.is_empty() {
+            return Ok(false);
+        }
+        E::Encoding::read(record, &mut self.event, scratch)?;
+        Ok(true)
+    }
+
+    /// Goes on behind a callback that failed or panicked, and reports the first that did.
+    fn call(&mut self, listeners: &mut Listeners, context: &mut Context<'_>) -> Result<(), Fault> {
+        let Some(event) = &self.event else { return Ok(()) };
+        let mut rest = self.callbacks.iter_mut();
+        let mut result = Ok(());
+        loop {
+            // A listener that panicked may be half changed. The panic goes on to the caller, who
+            // can judge that.
+            let called = catch_unwind(AssertUnwindSafe(|| {
+                rest.try_for_each(|callback| callback.call(listeners, event, context))
+            }));
+            match called {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => result = Fault::first(result, Fault::Error(error)),
+                Err(panic) => result = Fault::first(result, Fault::Panic(panic)),
+            }
+        }
+        if std::mem::needs_drop::<E>() {
+            self.event = None;
+        }
+        result
+    }
+}
+
+impl<E: Event> Callback<E> {
+    #[inline]
+    fn call(
+        &mut self,
+        listeners: &mut Listeners,
+        event: &E,
+        context: &mut Context<'_>,
+    ) -> Result<(), Error> {
+        (self.call)(listeners, event, context).map_err(|failure| self.failed(failure))
+    }
+
+    #[cold]
+    fn failed(&self, failure: Failure) -> Error {
+        let reason = failure.sentence();
+        let message = format!("callback {} for `{}` failed: {reason}", self.owner, E::NAME);
+        Error::with_source(ErrorKind::Callback, message, failure)
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Listener(name) => write!(f, "of listener `{name}`"),
+            Owner::Closure(place) => write!(f, "at {place}"),
+        }
+    }
+}
+
+impl Fault {
+    /// The fault to report out of what went wrong so far and now: the first, but a panic before an
+    /// error.
+    #[cold]
+    pub(crate) fn first(so_far: Result<(), Fault>, now: Fault) -> Result<(), Fault> {
+        match (so_far, now) {
+            (Ok(()), now) | (Err(Fault::Error(_)), now @ Fault::Panic(_)) => Err(now),
+            (first, _) => first,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Rings whose producer may drop the oldest records: what is dropped, what is read, and both at
+//! the same time. Heap memory.
+
+#![cfg(not(loom))]
+
+mod numbered;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use eventpy_ring::{Consumer, Displacement, Full, Producer, Silent, Step, heap};
+use numbered::{mixed, number_of, payload};
+
+const CAPACITY: usize = 4096;
+
+fn ring() -> (Producer<Silent>, Consumer<Silent>) {
+    heap(CAPACITY, true).expect("the capacity is a valid one")
+}
+
+/// Pushes and publishes, and drops as many of the oldest records as that takes.
+fn push(producer: &mut Producer<Silent>, type_id: u16, bytes: &[u8], mut dropped: impl FnMut(u64)) {
+    while producer.push(type_id, bytes).is_err() {
+        match producer.displace(|_, _| true) {
+            Displacement::Displaced(record) => dropped(record.first_word),
+            Displacement::Moved => {}
+            Displacement::Refused => panic!("a full ring has something to displace"),
+        }
+    }
+    producer.publish();
+}
+
+fn copied(record: &eventpy_ring::Record<'_, Silent>) -> Vec<u8> {
+    let mut bytes = vec![0; record.word().len()];
+    record.copy_to(&mut bytes);
+    bytes
+}
+
+fn read_all(consumer: &mut Consumer<Silent>, most: usize) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while consumer.begin().expect("the producer is sound") {
+        while let Some(record) = consumer.read().expect("the producer is sound") {
+            numbers.push(number_of(&copied(&record), most));
+        }
+    }
+    consumer.release();
+    numbers
+}
+
+#[test]
+fn the_oldest_records_make_room_for_new_ones() {
+    let (mut producer, mut consumer) = ring();
+    let mut displaced = Vec::new();
+    let numbers = if cfg!(miri) { 60 } else { 1000 };
+    for number in 0..numbers {
+        push(&mut producer, 1, &payload(number, 400), |number| displaced.push(number));
+    }
+    let read = read_all(&mut consumer, 400);
+    assert!(!displaced.is_empty() && !read.is_empty());
+    assert_eq!([displaced, read].concat(), (0..numbers).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_reader_that_began_reads_on_behind_what_was_displaced() {
+    let (mut producer, mut consumer) = ring();
+    push(&mut producer, 1, &payload(0, 8), |_| unreachable!("there is room"));
+    push(&mut producer, 1, &payload(1, 8), |_| unreachable!("there is room"));
+    assert!(consumer.begin().unwrap());
+    assert!(matches!(producer.displace(|_, _| true), Displacement::Displaced(_)));
+    let record = consumer.read().unwrap().expect("the second record is left");
+    assert_eq!(number_of(&copied(&record), 8), 1);
+    assert!(consumer.read().unwrap().is_none());
+}
+
+#[test]
+fn a_reader_that_began_ends_where_everything_was_displaced() {
+    let (mut producer, mut consumer) = ring();
+    push(&mut producer, 1, &payload(0, 8), |_| unreachable!("there is room"));
+    assert!(consumer.begin().unwrap());
+    // More than a whole ring later, all that the reader began with is gone.
+    for number in 1..=600 {
+        push(&mut producer, 1, &payload(number, 8), |_| {});
+    }
+    assert!(consumer.read().unwrap().is_none());
+    assert!(consumer.begin().unwrap());
+    let record = consumer.read().unwrap().expect("the rest of the ring is left");
+    assert_eq!(number_of(&copied(&record), 8), 601 - 256);
+}
+
+#[test]
+fn a_refused_displacement_leaves_the_ring_as_it_is() {
+    let (mut producer, mut consumer) = ring();
+    assert_eq!(producer.displace(|_, _| true), Displacement::Refused, "nothing is there");
+    producer.push(3, b"kept").unwrap();
+    assert_eq!(producer.displace(|_, _| true), Displacement::Refused, "nothing is published");
+    producer.publish();
+    let refused = producer.displace(|word, position| {
+        assert_eq!((word.type_id(), word.len(), position), (3, 4, 0));
+        false
+    });
+    assert_eq!(refused, Displacement::Refused);
+    assert!(consumer.begin().unwrap());
+    assert_eq!(copied(&consumer.read().unwrap().unwrap()), b"kept");
+    assert_eq!(producer.displace(|_, _| true), Displacement::Moved, "the reader was faster");
+    assert_eq!(producer.displace(|_, _| true), Displacement::Refused, "nothing is left");
+}
+
+#[test]
+fn an_ordinary_ring_displaces_nothing() {
+    let (mut producer, mut consumer) = heap(CAPACITY, false).unwrap();
+    producer.push(1, b"kept").unwrap();
+    producer.publish();
+    assert_eq!(producer.displace(|_, _| true), Displacement::Refused);
+    assert!(consumer.begin().unwrap());
+    assert_eq!(copied(&consumer.read().unwrap().unwrap()), b"kept");
+}
+
+#[test]
+fn a_producer_of_a_displaceable_ring_may_wait_instead() {
+    let (mut producer, mut consumer) = ring();
+    while producer.push(1, &[0; 56]).is_ok() {}
+    producer.publish();
+    assert_eq!(producer.push(1, &[0; 56]), Err(Full { wanted: 64 }));
+    assert!(consumer.begin().unwrap());
+    assert!(consumer.read().unwrap().is_some());
+    assert_eq!(producer.push(1, &[0; 56]), Ok(()));
+}
+
+/// `latest`, as a pump does it: look for the newest record of each type, then pass over the rest.
+#[test]
+fn a_step_passes_over_what_the_scan_found_to_be_old() {
+    let (mut producer, mut consumer) = ring();
+    for number in 0..12_u64 {
+        producer.push((number % 3 + 1) as u16, &payload(number, 8)).unwrap();
+    }
+    producer.publish();
+    assert!(consumer.begin().unwrap());
+    let mut newest = HashMap::new();
+    let look = |newest: &mut HashMap<u16, u64>, word: eventpy_ring::RecordWord, position| {
+        newest.insert(word.type_id(), position);
+    };
+    consumer.scan(&mut newest, HashMap::clear, look).unwrap();
+    let (mut read, mut skipped) = (Vec::new(), Vec::new());
+    let wanted = |word: eventpy_ring::RecordWord, at| newest[&word.type_id()] == at;
+    while let Some(step) = consumer.step(wanted).unwrap() {
+        match step {
+            Step::Record(record) => read.push(number_of(&copied(&record), 8)),
+            Step::Skipped(record) => skipped.push(record.first_word),
+        }
+    }
+    assert_eq!(read, [9, 10, 11]);
+    assert_eq!(skipped, (0..9).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_scan_sees_what_is_left() {
+    let (mut producer, mut consumer) = ring();
+    for number in 0..300_u64 {
+        push(&mut producer, 1, &payload(number, 8), |_| {});
+    }
+    assert!(consumer.begin().unwrap());
+    let mut positions = Vec::new();
+    consumer.scan(&mut positions, Vec::clear, |seen, _, position| seen.push(position)).unwrap();
+    assert_eq!(positions, ((300 - 256) * 16..300 * 16).step_by(16).collect::<Vec<_>>());
+}
+
+/// The payload of a record that was passed over is not the one that was yielded before it.
+#[test]
+fn the_last_record_is_the_one_that_was_yielded_last() {
+    let (mut producer, mut consumer) = ring();
+    producer.push(1, b"a long one").unwrap();
+    producer.push(2, b"short").unwrap();
+    producer.publish();
+    assert!(consumer.begin().unwrap());
+    assert!(matches!(consumer.step(|_, _| true), Ok(Some(Step::Record(_)))));
+    // The reader takes a copy of the second record, and then finds that it was displaced.
+    let lost = consumer.step(|word, _| {
+        assert_eq!(word.type_id(), 2);
+        assert_eq!(producer.displace(|_, _| true), Displacement::Moved, "the first is read");
+        assert!(matches!(producer.displace(|_, _| true), Displacement::Displaced(_)));
+        true
+    });
+    assert!(matches!(lost, Ok(None)));
+    assert_eq!(copied(&consumer.current()), b"");
+}
+
+/// Every record is either read or displaced, exactly once, in order, and whole.
+fn race(records: u64, most: usize, reader: impl Fn(&mut Consumer<Silent>, &mut Vec<u64>) + Sync) {
+    let (mut producer, mut consumer) = ring();
+    let done = AtomicBool::new(false);
+    let (displaced, read) = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut displaced = Vec::new();
+            for number in 0..records {
+                push(&mut producer, 1, &payload(number, most), |number| displaced.push(number));
+                if mixed(number) % 16 == 0 {
+                    thread::yield_now();
+                }
+            }
+            done.store(true, Ordering::Release);
+            displaced
+        });
+        let mut read = Vec::new();
+        while !done.load(Ordering::Acquire) {
+            reader(&mut consumer, &mut read);
+        }
+        reader(&mut consumer, &mut read);
+        (writer.join().expect("the writer does not panic"), read)
+    });
+    assert!(displaced.is_sorted() && read.is_sorted(), "a record arrived out of order");
+    let mut all = [displaced, read].concat();
+    all.sort_unstable();
+    assert!(all.into_iter().eq(0..records), "a record was lost or arrived twice");
+}
+
+const RACES: u64 = if cfg!(miri) { 400 } else { 200_000 };
+
+#[test]
+fn reading_races_with_displacing() {
+    race(RACES, 200, |consumer, read| {
+        if consumer.begin().expect("the producer is sound") {
+            while let Some(record) = consumer.read().expect("the producer is sound") {
+                read.push(number_of(&copied(&record), 200));
+            }
+        }
+    });
+}
+
+#[test]
+fn passing_over_races_with_displacing() {
+    race(RACES, 24, |consumer, read| {
+        if !consumer.begin().expect("the producer is sound") {
+            return;
+        }
+        let mut positions = Vec::new();
+        consumer
+            .scan(&mut positions, Vec::clear, |seen, word, at| {
+                assert_eq!(word.type_id(), 1);
+                assert!((8..=24).contains(&word.len()));
+                seen.push(at);
+            })
+            .expect("the producer is sound");
+        assert!(positions.is_sorted());
+        let half = positions.get(positions.len() / 2).copied().unwrap_or(0);
+        while let Some(step) = consumer.step(|_, at| at >= half).expect("the producer is sound") {
+            read.push(match step {
+                Step::Record(record) => number_of(&copied(&record), 24),
+                Step::Skipped(record) => record.first_word,
+            });
+        }
+    });
+}

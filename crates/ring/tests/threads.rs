@@ -1,0 +1,109 @@
+//! Two threads, one ring, heap memory: numbered and checksummed records in the order of sending.
+
+#![cfg(not(loom))]
+
+mod numbered;
+
+use std::thread;
+
+use eventpy_ring::{Consumer, Silent, heap};
+use numbered::{mixed, number_of, payload};
+
+/// How many records; Miri takes about a millisecond for each.
+const RECORDS: u64 = if cfg!(miri) { 150 } else { 200_000 };
+const CAPACITY: usize = 4096;
+/// The largest payload of a ring of that size, so that large copies take part.
+const MOST: usize = if cfg!(miri) { 60 } else { 512 };
+
+fn receive(
+    consumer: &mut Consumer<Silent>,
+    buffer: &mut Vec<u8>,
+    mut each: impl FnMut(u64),
+) -> bool {
+    let any = consumer.begin().expect("the producer is sound");
+    while let Some(record) = consumer.read().expect("the producer is sound") {
+        buffer.resize(record.word().len(), 0);
+        record.copy_to(buffer);
+        let type_id = record.word().type_id();
+        let number = number_of(buffer, MOST);
+        assert_eq!(u64::from(type_id), number % 128 + 1, "the type belongs to the payload");
+        each(number);
+    }
+    consumer.release();
+    any
+}
+
+#[test]
+fn every_record_arrives_once_and_in_order() {
+    let (mut producer, mut consumer) = heap(CAPACITY, false).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..RECORDS {
+                let bytes = payload(number, MOST);
+                let type_id = (number % 128 + 1) as u16;
+                loop {
+                    // Each way to write takes its turn, and so do batches of different sizes.
+                    let room = producer.reserve(bytes.len(), MOST);
+                    if let Ok(mut reservation) = room {
+                        if number % 2 == 0 {
+                            reservation.write(&bytes);
+                        } else {
+                            reservation.bytes_mut()[..bytes.len()].copy_from_slice(&bytes);
+                        }
+                        reservation.commit(type_id, bytes.len());
+                        break;
+                    }
+                    producer.publish();
+                    thread::yield_now();
+                }
+                if mixed(number) % 4 == 0 {
+                    producer.publish();
+                }
+            }
+            producer.publish();
+        });
+        let mut next = 0;
+        let mut buffer = Vec::new();
+        while next < RECORDS {
+            let any = receive(&mut consumer, &mut buffer, |number| {
+                assert_eq!(number, next);
+                next += 1;
+            });
+            if !any {
+                thread::yield_now();
+            }
+        }
+        assert!(!consumer.has_records());
+    });
+}
+
+#[test]
+fn segments_go_round_between_threads() {
+    let rounds = if cfg!(miri) { 5 } else { 2000 };
+    let (mut producer, consumer) = heap(CAPACITY, false).unwrap();
+    let segments = consumer.segments();
+    thread::scope(|scope| {
+        for half in [0..32, 32..64] {
+            let segments = segments.clone();
+            scope.spawn(move || half.for_each(|index| segments.give_back(index)));
+        }
+        let mut back = 0_u64;
+        let mut returns = vec![0; 64];
+        let mut left = 64 * rounds;
+        while left > 0 {
+            let returned = producer.take_returned_segments();
+            assert_eq!(back & returned, 0, "a segment came back twice");
+            back |= returned;
+            for index in (0..64).filter(|index| returned >> index & 1 == 1) {
+                returns[index as usize] += 1;
+                left -= 1;
+                if returns[index as usize] < rounds {
+                    back &= !(1 << index);
+                    segments.give_back(index);
+                }
+            }
+            thread::yield_now();
+        }
+        assert_eq!(back, u64::MAX);
+    });
+}
