@@ -139,9 +139,14 @@ impl Dispatcher {
         matches!(self.life, Life::Idle | Life::Ended | Life::Failed)
     }
 
-    /// Whether its ring can be read.
-    pub(crate) fn is_readable(&self) -> bool {
-        self.link.is_some() && !self.poisoned
+    /// Whether it is at rest because somebody wanted that, or was never deployed.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_at_rest() && (self.asked || self.life == Life::Idle)
+    }
+
+    /// Its process and ring, if that can be read.
+    pub(crate) fn readable_link(&self) -> Option<&Link> {
+        self.link.as_ref().filter(|_| !self.poisoned)
     }
 
     pub(crate) fn is_loaded(&self) -> bool {
@@ -505,7 +510,7 @@ impl Dispatcher {
     }
 
     fn counts(&self) -> Counts {
-        (1..=self.tallies.len() as u16).map(|id| self.counts_of(id)).fold(
+        (1..=self.spec.event_types.len() as u16).map(|id| self.counts_of(id)).fold(
             Counts::default(),
             |sum, counts| Counts {
                 sent: sum.sent + counts.sent,

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventpy_ring::{ColdFence, MAX_EVENT_TYPES, check_capacity};
@@ -15,12 +16,12 @@ use crate::child;
 use crate::dispatcher::{Dispatcher, Life, Notice};
 use crate::error::{Error, ErrorKind};
 use crate::link::Link;
-use crate::options::{Delivery, DispatcherSpec};
+use crate::options::{Delivery, DispatcherSpec, Selection};
 use crate::os;
 use crate::process;
 use crate::pump::PumpState;
 use crate::report::{EndReport, Stats};
-use crate::waiter::{Waiter, Woken};
+use crate::waiter::{Sleep, Waiter, Woken};
 
 /// Which dispatcher of an engine, in the order in which they were added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,15 +45,16 @@ pub struct Engine {
     /// What exists only while dispatchers are deployed.
     pub(crate) runtime: Option<Runtime>,
     pub(crate) pump: PumpState,
-    ending: bool,
     was_deployed: bool,
 }
 
 /// What the engine holds of the operating system, apart from the processes.
 pub(crate) struct Runtime {
-    pub(crate) waiter: Waiter,
+    pub(crate) waiter: Arc<Waiter>,
     pub(crate) attention: Attention,
     pub(crate) cold: ColdFence,
+    /// Whether somebody outside waits for the waiter's descriptor.
+    pub(crate) exported: bool,
     /// The earliest deadline of all dispatchers.
     pub(crate) deadline: Option<Instant>,
     this_process: OwnedFd,
@@ -63,9 +65,10 @@ pub(crate) struct Runtime {
 impl Runtime {
     fn new() -> io::Result<Runtime> {
         Ok(Runtime {
-            waiter: Waiter::new()?,
+            waiter: Arc::new(Waiter::new()?),
             attention: Attention::start()?,
             cold: eventpy_ring::register_for_barriers(),
+            exported: false,
             deadline: None,
             this_process: process::this_process()?,
             forks: os::fork_count(),
@@ -74,6 +77,11 @@ impl Runtime {
 
     pub(crate) fn is_forked_copy(&self) -> bool {
         self.forks != os::fork_count()
+    }
+
+    /// A sleep until something happens, a deadline is due, or `until`.
+    pub(crate) fn sleep(&self, until: Option<Instant>) -> Sleep {
+        Sleep::new(&self.waiter, [until, self.deadline].into_iter().flatten().min())
     }
 
     fn has_barriers(&self) -> bool {
@@ -117,8 +125,8 @@ impl Engine {
     /// [`ErrorKind::State`] when there is nothing to start, [`ErrorKind::System`] when the
     /// operating system refuses, [`ErrorKind::Load`] when a dispatcher can't be made in its
     /// process, [`ErrorKind::Start`] when a process ends or hangs before that.
-    pub fn deploy(&mut self) -> Result<(), Error> {
-        self.begin_deploy()?;
+    pub fn deploy(&mut self, which: &Selection) -> Result<(), Error> {
+        self.begin_deploy(which)?;
         while !self.poll_deploy(None)? {}
         Ok(())
     }
@@ -127,9 +135,9 @@ impl Engine {
     ///
     /// # Errors
     /// As [`deploy`](Self::deploy).
-    pub fn begin_deploy(&mut self) -> Result<(), Error> {
-        if child::is_dispatcher_process() {
-            return Err(child::refuse_to_deploy());
+    pub fn begin_deploy(&mut self, which: &Selection) -> Result<(), Error> {
+        if let Some(refusal) = child::refuse_to_deploy() {
+            return Err(refusal);
         }
         self.check_own_process("deploy_dispatchers")?;
         if self.dispatchers.is_empty() {
@@ -139,7 +147,7 @@ impl Engine {
             ));
         }
         let idle: Vec<usize> = (0..self.dispatchers.len())
-            .filter(|&index| self.dispatchers[index].is_at_rest())
+            .filter(|&index| which.has(index) && self.dispatchers[index].is_at_rest())
             .collect();
         if idle.is_empty() {
             return Err(Error::new(
@@ -151,7 +159,6 @@ impl Engine {
             self.runtime = Some(
                 Runtime::new().map_err(|source| system_error("prepare for dispatchers", source))?,
             );
-            self.ending = false;
         }
         self.was_deployed = true;
         for &index in &idle {
@@ -191,7 +198,7 @@ impl Engine {
                 return Ok(true);
             }
             if until.is_some_and(|until| Instant::now() >= until)
-                || !self.wait_for_descriptors(until)?
+                || self.doze(until)? == Woken::Signal
             {
                 return Ok(false);
             }
@@ -203,21 +210,31 @@ impl Engine {
         self.runtime.is_some()
     }
 
-    /// Sends the end command to all dispatchers and returns at once. `timeout` takes the place of
-    /// each `end_timeout`.
+    /// Whether no process of these dispatchers is left, and nothing is left to be told of them.
+    pub fn has_ended(&self, which: &Selection) -> bool {
+        let mut chosen = self.dispatchers.iter().enumerate().filter(|(index, _)| which.has(*index));
+        !self.is_deployed()
+            || (self.pump.notices.is_empty()
+                && chosen.all(|(_, dispatcher)| dispatcher.is_at_rest()))
+    }
+
+    /// Sends the end command to dispatchers and returns at once. `timeout` takes the place of each
+    /// `end_timeout`.
     ///
-    /// Pump with [`Pump::End`](crate::Pump::End) while [`is_deployed`](Self::is_deployed), then
-    /// read [`end_report`](Self::end_report). Asked again while ending, it changes the time-out.
+    /// Pump with [`Pump::End`](crate::Pump::End) until [`has_ended`](Self::has_ended), then read
+    /// [`end_report`](Self::end_report). Asked again while ending, it changes the time-out. When
+    /// no dispatcher is left, the deployment is over.
     ///
     /// # Errors
     /// [`ErrorKind::State`] when nothing is deployed.
-    pub fn begin_end(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+    pub fn begin_end(&mut self, which: &Selection, timeout: Option<Duration>) -> Result<(), Error> {
         self.check_own_process("end_dispatchers")?;
         self.check_deployed("end_dispatchers")?;
-        self.ending = true;
         let now = Instant::now();
-        for dispatcher in &mut self.dispatchers {
-            dispatcher.ask_to_end(now, timeout);
+        for (index, dispatcher) in self.dispatchers.iter_mut().enumerate() {
+            if which.has(index) {
+                dispatcher.ask_to_end(now, timeout);
+            }
         }
         self.note_deadline();
         self.close_if_ended();
@@ -243,7 +260,7 @@ impl Engine {
         self.check_own_process("fileno")?;
         self.check_deployed("fileno")?;
         if let Some(runtime) = &mut self.runtime
-            && !std::mem::replace(&mut runtime.waiter.exported, true)
+            && !std::mem::replace(&mut runtime.exported, true)
         {
             self.prepare_for_outside_wait();
         }
@@ -325,28 +342,16 @@ impl Engine {
 
     /// Lets everything go once no dispatcher is left to wait for.
     pub(crate) fn close_if_ended(&mut self) {
-        if self.ending
-            && self.pump.notices.is_empty()
-            && self.dispatchers.iter().all(Dispatcher::is_at_rest)
-        {
-            self.runtime = None;
+        if self.pump.notices.is_empty() && self.dispatchers.iter().all(Dispatcher::is_done) {
+            self.close();
         }
     }
 
-    /// Sleeps until something happens, a deadline is due or `until`; false for a signal.
-    pub(crate) fn wait_for_descriptors(&self, until: Option<Instant>) -> Result<bool, Error> {
-        let Some(runtime) = &self.runtime else { return Ok(true) };
-        let until = [until, runtime.deadline].into_iter().flatten().min();
-        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let woken = runtime
-            .waiter
-            .wait(timeout)
-            .map_err(|source| system_error("wait for dispatchers (epoll_wait)", source))?;
-        if woken == Woken::Process {
-            // The thread that raises the flag may not have run yet.
-            runtime.attention.raise();
+    /// Lets everything go; a thread that sleeps meanwhile wakes up.
+    fn close(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.waiter.show_ready();
         }
-        Ok(woken != Woken::Signal)
     }
 
     fn start(&mut self, index: usize) -> Result<(), Error> {
@@ -363,6 +368,12 @@ impl Engine {
         dispatcher.begin(link, Instant::now());
         self.note_deadline();
         watched.map_err(|source| system_error("watch a dispatcher's process (epoll_ctl)", source))
+    }
+
+    /// Sleeps until a process says something or a deadline is due; rings may ring unheard.
+    fn doze(&self, until: Option<Instant>) -> Result<Woken, Error> {
+        let sleep = self.runtime.as_ref().map(|runtime| runtime.sleep(until));
+        sleep.map_or(Ok(Woken::Other), |sleep| sleep.wait())
     }
 
     fn restart(&mut self, index: usize, backoff: Duration) {
@@ -405,7 +416,7 @@ impl Engine {
             .iter()
             .any(|dispatcher| dispatcher.in_deploy && dispatcher.has_process())
         {
-            if self.wait_for_descriptors(None).is_err() {
+            if self.doze(None).is_err() {
                 break;
             }
             self.attend();
@@ -419,7 +430,7 @@ impl Engine {
         }
         self.note_deadline();
         if self.dispatchers.iter().all(Dispatcher::is_at_rest) {
-            self.runtime = None;
+            self.close();
             self.was_deployed = false;
         }
     }
@@ -470,11 +481,10 @@ fn check_spec(spec: &DispatcherSpec) -> Result<Vec<Delivery>, Error> {
     if spec.event_types.is_empty() {
         return refuse("it declares no event type".to_owned());
     }
-    if spec.event_types.len() > MAX_EVENT_TYPES {
-        return refuse(format!(
-            "it declares {} event types, and {MAX_EVENT_TYPES} are possible",
-            spec.event_types.len()
-        ));
+    let possible = MAX_EVENT_TYPES - usize::from(spec.internal_types);
+    if spec.event_types.len() > possible {
+        let declared = spec.event_types.len();
+        return refuse(format!("it declares {declared} event types, and {possible} are possible"));
     }
     if options.update_timeout == Some(Duration::ZERO) {
         return refuse("update_timeout is zero; leave it out for no limit".to_owned());
@@ -491,7 +501,8 @@ fn check_spec(spec: &DispatcherSpec) -> Result<Vec<Delivery>, Error> {
         let own = options.delivery_of.iter().rev().find(|(of, _)| of == name);
         own.map_or(options.delivery, |(_, delivery)| *delivery)
     };
-    Ok(spec.event_types.iter().map(delivery_of).collect())
+    let internal = (0..spec.internal_types).map(|_| Delivery::Every);
+    Ok(spec.event_types.iter().map(delivery_of).chain(internal).collect())
 }
 
 fn system_error(what: &str, source: io::Error) -> Error {
@@ -506,10 +517,10 @@ impl Drop for Engine {
             runtime.attention.abandon();
             return;
         }
-        if self.begin_end(None).is_err() {
+        if self.begin_end(&Selection::All, None).is_err() {
             return;
         }
-        while self.is_deployed() && self.begin_pump(crate::Pump::End).is_ok() {
+        while self.is_deployed() && self.begin_pump(&Selection::All, crate::Pump::End).is_ok() {
             while self.next_delivery().is_some() {}
         }
     }

@@ -39,10 +39,11 @@ mod waiter;
 
 pub use engine::{DispatcherId, Engine};
 pub use error::{Error, ErrorKind};
-pub use options::{Delivery, DispatcherOptions, DispatcherSpec, Launch, Restart};
+pub use options::{Delivery, DispatcherOptions, DispatcherSpec, Launch, Restart, Selection};
 pub use pump::{Pump, Yield};
 pub use record::{LargePayload, Record};
 pub use report::{
     Counts, DispatcherEnded, DispatcherFailed, DispatcherReport, DispatcherRestarted,
     DispatcherStats, EndReport, Exit, Phase, State, Stats,
 };
+pub use waiter::{Sleep, Woken};

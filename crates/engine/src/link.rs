@@ -169,12 +169,15 @@ pub(crate) fn slot_of(id: u32) -> usize {
 }
 
 fn setup(spec: &DispatcherSpec, deliveries: &[Delivery], barriers: bool) -> Setup {
+    let internal = (0..spec.internal_types).map(|_| "(internal)".to_owned());
+    let names = spec.event_types.iter().cloned().chain(internal);
     Setup {
         name: spec.name.clone(),
-        event_types: spec.event_types.iter().cloned().zip(deliveries.iter().copied()).collect(),
+        event_types: names.zip(deliveries.iter().copied()).collect(),
         payload_bytes: spec.payload.len() as u64,
         large_bytes: spec.options.large_bytes as u64,
         update_timeout: spec.options.update_timeout,
+        end_timeout: spec.options.end_timeout,
         barriers,
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::DispatcherId;
+
 /// How a dispatcher is run. Made with [`DispatcherOptions::default`] and the methods.
 ///
 /// ```
@@ -194,6 +196,9 @@ pub struct DispatcherSpec {
     pub name: String,
     /// The names of its event types; a type's id in the ring is its place here plus one.
     pub event_types: Vec<String>,
+    /// How many types follow those for what the face itself sends, such as log records. They are
+    /// delivered each and in their place, and appear in no count.
+    pub internal_types: u16,
     /// What the child process needs to make the dispatcher; opaque to the engine.
     pub payload: Vec<u8>,
     /// How the process is started.
@@ -202,8 +207,8 @@ pub struct DispatcherSpec {
     pub options: DispatcherOptions,
 }
 
-/// A program that calls [`child::run`](crate::child::run) when it finds itself a dispatcher
-/// process.
+/// A program that calls [`child::run_if_dispatcher`](crate::child::run_if_dispatcher) before
+/// anything else.
 #[derive(Debug, Clone)]
 pub struct Launch {
     /// The program.
@@ -212,4 +217,24 @@ pub struct Launch {
     pub args: Vec<OsString>,
     /// What to tell a user whose program started and did not become a dispatcher process.
     pub hint: String,
+}
+
+/// Which dispatchers an operation is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Selection {
+    /// All that the engine has.
+    #[default]
+    All,
+    /// These.
+    Only(Vec<DispatcherId>),
+}
+
+impl Selection {
+    #[inline]
+    pub(crate) fn has(&self, index: usize) -> bool {
+        match self {
+            Selection::All => true,
+            Selection::Only(ids) => ids.iter().any(|id| id.index() == index),
+        }
+    }
 }

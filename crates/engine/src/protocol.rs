@@ -39,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) payload_bytes: u64,
     pub(crate) large_bytes: u64,
     pub(crate) update_timeout: Option<Duration>,
+    /// How long each step of an ending takes, should the manager not be there to take it.
+    pub(crate) end_timeout: Duration,
     /// The manager is registered for barriers and uses them before it sleeps.
     pub(crate) barriers: bool,
 }

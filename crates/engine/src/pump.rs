@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use crate::dispatcher::{Life, Notice};
 use crate::engine::{DispatcherId, Engine, Notices};
 use crate::error::{Error, ErrorKind};
+use crate::options::Selection;
 use crate::record::Record;
 use crate::report::{DispatcherEnded, DispatcherFailed, DispatcherRestarted};
+use crate::waiter::{Sleep, Woken};
 
 /// Records of one dispatcher that are yielded before the next one has its turn.
 const TURN_RECORDS: u32 = 256;
@@ -64,7 +66,7 @@ impl Engine {
     /// [`ErrorKind::State`] when nothing is deployed or this process is a forked copy,
     /// [`ErrorKind::Reentrant`] while another pump is under way (an ending one may begin then),
     /// [`ErrorKind::System`] when the operating system refuses to wait.
-    pub fn begin_pump(&mut self, pump: Pump) -> Result<(), Error> {
+    pub fn begin_pump(&mut self, which: &Selection, pump: Pump) -> Result<(), Error> {
         self.check_own_process("invoke_dispatch")?;
         self.check_deployed("invoke_dispatch")?;
         if self.pump.active && pump != Pump::End {
@@ -74,7 +76,7 @@ impl Engine {
             ));
         }
         self.leave_outside_wait();
-        self.wait_for_something(pump)?;
+        self.wait_for_something(which, pump)?;
         self.pump.active = true;
         Ok(())
     }
@@ -144,28 +146,28 @@ impl Engine {
         }
     }
 
-    fn wait_for_something(&mut self, pump: Pump) -> Result<(), Error> {
+    fn wait_for_something(&mut self, which: &Selection, pump: Pump) -> Result<(), Error> {
         let until = match pump {
             Pump::Wait(timeout) => Instant::now().checked_add(timeout),
             Pump::Now | Pump::End => None,
         };
         loop {
-            self.look_around();
+            self.look_around(which);
             let found = !self.pump.turns.is_empty() || !self.pump.notices.is_empty();
-            if found || pump == Pump::Now || (pump == Pump::End && !self.is_deployed()) {
+            if found || pump == Pump::Now || (pump == Pump::End && self.has_ended(which)) {
                 return Ok(());
             }
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(());
             }
-            if !self.sleep(until)? && pump != Pump::End {
+            if !self.sleep(which, until)? && pump != Pump::End {
                 return Ok(());
             }
         }
     }
 
     /// Sees to processes and deadlines, and finds out whose turn it is.
-    fn look_around(&mut self) {
+    fn look_around(&mut self, which: &Selection) {
         let Some(runtime) = &self.runtime else { return };
         if runtime.attention.is_raised() {
             self.attend();
@@ -177,6 +179,9 @@ impl Engine {
         let count = self.dispatchers.len();
         self.pump.first = if self.pump.first + 1 < count { self.pump.first + 1 } else { 0 };
         for index in (self.pump.first..count).chain(0..self.pump.first) {
+            if !which.has(index) {
+                continue;
+            }
             let dispatcher = &mut self.dispatchers[index];
             if dispatcher.begin_turn() {
                 self.pump.turns.push(index as u32);
@@ -187,25 +192,52 @@ impl Engine {
         self.close_if_ended();
     }
 
-    /// Sleeps until there may be something; false if a signal woke it.
-    fn sleep(&mut self, until: Option<Instant>) -> Result<bool, Error> {
-        if self.announce_sleep() {
+    /// Prepares a sleep until there may be something for these dispatchers. `None`: there is
+    /// something already.
+    ///
+    /// [`Pump::Wait`] does the same by itself. This is for a face that lets other threads at the
+    /// engine meanwhile: sleep, then call [`end_sleep`](Self::end_sleep), then pump.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when nothing is deployed.
+    pub fn begin_sleep(
+        &mut self,
+        which: &Selection,
+        until: Option<Instant>,
+    ) -> Result<Option<Sleep>, Error> {
+        self.check_deployed("invoke_dispatch")?;
+        if !self.pump.notices.is_empty() || self.announce_sleep(which) {
             self.stay_awake();
-            return Ok(true);
+            return Ok(None);
         }
-        let woken = self.wait_for_descriptors(until);
-        self.stay_awake();
-        woken
+        Ok(self.runtime.as_ref().map(|runtime| runtime.sleep(until)))
     }
 
-    /// Tells every dispatcher that we are about to sleep; true if there is something after all.
-    fn announce_sleep(&mut self) -> bool {
+    /// Takes the announcements of [`begin_sleep`](Self::begin_sleep) back.
+    pub fn end_sleep(&mut self, woken: Woken) {
+        self.stay_awake();
+        if let Some(runtime) = &self.runtime
+            && woken == Woken::Process
+        {
+            // The thread that raises the flag may not have run yet.
+            runtime.attention.raise();
+        }
+    }
+
+    /// Sleeps until there may be something; false if a signal woke it.
+    fn sleep(&mut self, which: &Selection, until: Option<Instant>) -> Result<bool, Error> {
+        let Some(sleep) = self.begin_sleep(which, until)? else { return Ok(true) };
+        let woken = sleep.wait();
+        self.end_sleep(*woken.as_ref().unwrap_or(&Woken::Other));
+        Ok(woken? != Woken::Signal)
+    }
+
+    /// Tells dispatchers that we are about to sleep; true if there is something after all.
+    fn announce_sleep(&self, which: &Selection) -> bool {
         let Some(runtime) = &self.runtime else { return true };
         let links = || {
-            self.dispatchers
-                .iter()
-                .filter(|dispatcher| dispatcher.is_readable())
-                .filter_map(|dispatcher| dispatcher.link.as_ref())
+            let chosen = self.dispatchers.iter().enumerate().filter(|(index, _)| which.has(*index));
+            chosen.filter_map(|(_, dispatcher)| dispatcher.readable_link())
         };
         links().for_each(|link| link.consumer.announce_sleep());
         runtime.cold.execute();
@@ -223,10 +255,10 @@ impl Engine {
 
     /// Between pumps a loop outside may wait for the descriptor: then we count as asleep.
     pub(crate) fn prepare_for_outside_wait(&mut self) {
-        if !self.runtime.as_ref().is_some_and(|runtime| runtime.waiter.exported) {
+        if !self.runtime.as_ref().is_some_and(|runtime| runtime.exported) {
             return;
         }
-        let something = self.announce_sleep() || !self.pump.notices.is_empty();
+        let something = self.announce_sleep(&Selection::All) || !self.pump.notices.is_empty();
         if let Some(runtime) = &mut self.runtime {
             runtime.waiter.set_timer(runtime.deadline);
             if something {
@@ -236,7 +268,7 @@ impl Engine {
     }
 
     fn leave_outside_wait(&mut self) {
-        if !self.runtime.as_ref().is_some_and(|runtime| runtime.waiter.exported) {
+        if !self.runtime.as_ref().is_some_and(|runtime| runtime.exported) {
             return;
         }
         let rung = self.stay_awake();

@@ -2,12 +2,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use eventpy_ring::{Bell, EventBell};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use crate::error::{Error, ErrorKind};
 use crate::link::Link;
 
 /// An epoll set over every ring's bell, process and command socket.
@@ -21,14 +24,40 @@ pub(crate) struct Waiter {
     ready: EventBell,
     /// Readable when a deadline is due, for loops that wait for the descriptor alone.
     timer: OwnedFd,
-    /// Whether somebody outside waits for the descriptor.
-    pub(crate) exported: bool,
-    is_ready: bool,
+    is_ready: AtomicBool,
+}
+
+/// A sleep that was prepared. It needs the engine only before and after.
+#[derive(Debug)]
+pub struct Sleep {
+    waiter: Arc<Waiter>,
+    until: Option<Instant>,
+}
+
+impl Sleep {
+    pub(crate) fn new(waiter: &Arc<Waiter>, until: Option<Instant>) -> Sleep {
+        Sleep { waiter: Arc::clone(waiter), until }
+    }
+
+    /// Sleeps until there may be something, the time is over, or a signal came.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`] when the operating system refuses.
+    pub fn wait(&self) -> Result<Woken, Error> {
+        let timeout = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        self.waiter.wait(timeout).map_err(|source| {
+            Error::with_source(
+                ErrorKind::System,
+                format!("cannot wait for dispatchers (epoll_wait): {source}"),
+                source,
+            )
+        })
+    }
 }
 
 /// What ended a sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Woken {
+pub enum Woken {
     /// A process exited or said something.
     Process,
     /// A signal of this process.
@@ -50,7 +79,7 @@ impl Waiter {
         )?;
         epoll::add(&epoll, &ready, EventData::new_u64(OTHER), EventFlags::IN)?;
         epoll::add(&epoll, &timer, EventData::new_u64(OTHER), EventFlags::IN)?;
-        Ok(Waiter { epoll, ready, timer, exported: false, is_ready: false })
+        Ok(Waiter { epoll, ready, timer, is_ready: AtomicBool::new(false) })
     }
 
     pub(crate) fn watch(&self, link: &Link) -> io::Result<()> {
@@ -84,8 +113,8 @@ impl Waiter {
 
     /// Takes note of what was ready, so that the descriptor turns unreadable. `rung` says whether
     /// a ring's bell was among it.
-    pub(crate) fn settle(&mut self, rung: bool) {
-        if std::mem::take(&mut self.is_ready) {
+    pub(crate) fn settle(&self, rung: bool) {
+        if self.is_ready.swap(false, Ordering::Relaxed) {
             self.ready.silence();
         }
         if rung {
@@ -94,8 +123,8 @@ impl Waiter {
     }
 
     /// Makes the descriptor readable until [`settle`](Self::settle).
-    pub(crate) fn show_ready(&mut self) {
-        if !std::mem::replace(&mut self.is_ready, true) {
+    pub(crate) fn show_ready(&self) {
+        if !self.is_ready.swap(true, Ordering::Relaxed) {
             self.ready.ring();
         }
     }

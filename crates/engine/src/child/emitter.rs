@@ -170,12 +170,14 @@ impl Emitter {
     }
 
     pub(super) fn begin_update(&mut self) {
+        self.status.set_updating(true);
         if self.timed {
             self.status.begin_update();
         }
     }
 
     pub(super) fn end_update(&mut self) {
+        self.status.set_updating(false);
         self.status.pause_update();
         self.end_batch();
     }

@@ -45,7 +45,41 @@ struct Descriptors {
     payload: OwnedFd,
 }
 
+/// How a face takes part in the end of its dispatcher process.
+pub struct Face {
+    /// SIGTERM cuts an update short. The engine's own handler makes `emit` fail; a face that can
+    /// do better, because its language can be interrupted, installs a handler itself, calls
+    /// [`Interrupter::interrupt`] in it, and sets this to false.
+    pub handle_sigterm: bool,
+    /// Tells where the dispatcher's code is, for an update that hangs. Called in another thread
+    /// than the dispatcher's; what takes longer than a second is not waited for.
+    pub locate: Option<Box<dyn Fn() -> String + Send>>,
+}
+
+impl Default for Face {
+    fn default() -> Face {
+        Face { handle_sigterm: true, locate: None }
+    }
+}
+
+/// Tells this dispatcher process that it is to end at once, from any thread or signal handler.
+#[derive(Clone)]
+pub struct Interrupter(Arc<status::Status>);
+
+impl Interrupter {
+    /// As SIGTERM does: the current update need not get its events through.
+    pub fn interrupt(&self) {
+        self.0.interrupt();
+    }
+
+    /// Whether the dispatcher is in `update`, where an interruption may reach the user's code.
+    pub fn is_updating(&self) -> bool {
+        self.0.is_updating()
+    }
+}
+
 static TAKEN: AtomicBool = AtomicBool::new(false);
+static LOADING: AtomicBool = AtomicBool::new(false);
 
 /// Whether this process was started as a dispatcher process and has not become one yet.
 pub fn is_dispatcher_process() -> bool {
@@ -63,31 +97,40 @@ fn stdin_is_command_socket() -> bool {
 /// to its end and exits. In any other process: returns at once.
 ///
 /// An error of `load` is the error of the manager's `deploy`.
-pub fn run_if_dispatcher(load: impl FnOnce(&Assignment) -> Result<Box<dyn Source>, String>) {
+pub fn run_if_dispatcher<L>(face: Face, load: L)
+where
+    L: FnOnce(&Assignment, &Interrupter) -> Result<Box<dyn Source>, String>,
+{
     if !is_dispatcher_process() {
         return;
     }
-    let code = match take_command_socket().and_then(|control| become_dispatcher(control, load)) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("eventpy: this dispatcher process could not start: {error}");
-            1
-        }
-    };
+    let code =
+        match take_command_socket().and_then(|control| become_dispatcher(control, face, load)) {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("eventpy: this dispatcher process could not start: {error}");
+                1
+            }
+        };
     std::process::exit(code);
 }
 
-/// For a program that reached `deploy` in a dispatcher process: tells the manager, so that it need
-/// not wait, and returns the error for here.
-pub(crate) fn refuse_to_deploy() -> Error {
-    if let Ok(control) = take_command_socket() {
-        let _ = control.send(&FromChild::NotADispatcher, &[], false);
+/// For a program that reached `deploy` in a process that was started to run a dispatcher: tells
+/// the manager, so that it need not wait, and returns the error for here.
+pub(crate) fn refuse_to_deploy() -> Option<Error> {
+    if is_dispatcher_process() {
+        if let Ok(control) = take_command_socket() {
+            let _ = control.send(&FromChild::NotADispatcher, &[], false);
+        }
+    } else if !LOADING.load(Ordering::Relaxed) {
+        return None;
     }
-    Error::new(
+    Some(Error::new(
         ErrorKind::State,
-        "this process was started to run a dispatcher, but ran the program and came to deploy_dispatchers; \
-         the program has to become the dispatcher first (in Rust: mark `fn main` with #[eventpy::main])",
-    )
+        "this process was started to run a dispatcher, but came to deploy_dispatchers of the program itself; \
+         mark `fn main` with #[eventpy::main] (Rust), or put the program's start under \
+         `if __name__ == \"__main__\":` (Python)",
+    ))
 }
 
 /// Takes the socket from standard input, which becomes empty: neither the dispatcher nor a program
@@ -100,10 +143,10 @@ fn take_command_socket() -> io::Result<Control> {
     Ok(Control::from_inherited(socket))
 }
 
-fn become_dispatcher(
-    control: Control,
-    load: impl FnOnce(&Assignment) -> Result<Box<dyn Source>, String>,
-) -> io::Result<i32> {
+fn become_dispatcher<L>(control: Control, face: Face, load: L) -> io::Result<i32>
+where
+    L: FnOnce(&Assignment, &Interrupter) -> Result<Box<dyn Source>, String>,
+{
     let Some((setup, descriptors)) = receive_setup(&control)? else {
         // The manager is gone before it began.
         return Ok(0);
@@ -118,9 +161,14 @@ fn become_dispatcher(
     }
     let control = Arc::new(control);
     let status = Arc::new(status::Status::new(descriptors.manager)?);
-    watch::ignore_terminal_interrupt()?;
-    watch::start(&status, &control, setup.update_timeout)?;
-    let source = match load(&assignment) {
+    if face.handle_sigterm {
+        watch::ignore_terminal_interrupt()?;
+    }
+    watch::start(&status, &control, face, setup.update_timeout, setup.end_timeout)?;
+    LOADING.store(true, Ordering::Relaxed);
+    let loaded = load(&assignment, &Interrupter(Arc::clone(&status)));
+    LOADING.store(false, Ordering::Relaxed);
+    let source = match loaded {
         Ok(source) => source,
         Err(reason) => {
             let _ = control.send(&FromChild::LoadFailed { reason: cut(reason) }, &[], true);

@@ -14,6 +14,7 @@ pub(crate) struct Status {
     ending: AtomicBool,
     urgent: AtomicBool,
     orphaned: AtomicBool,
+    updating: AtomicBool,
     /// Rung when any of these is set; never silenced.
     ended: EventBell,
     /// Rung for SIGTERM; never silenced.
@@ -41,6 +42,7 @@ impl Status {
             ending: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),
+            updating: AtomicBool::new(false),
             ended: EventBell::new()?,
             interrupted: EventBell::new()?,
             manager,
@@ -135,6 +137,15 @@ impl Status {
     pub(crate) fn begin_update(&self) {
         self.updates.fetch_add(1, Ordering::Relaxed);
         self.resume_update();
+    }
+
+    /// An update begins or is over; also without a time limit.
+    pub(crate) fn set_updating(&self, updating: bool) {
+        self.updating.store(updating, Ordering::Release);
+    }
+
+    pub(crate) fn is_updating(&self) -> bool {
+        self.updating.load(Ordering::Acquire)
     }
 
     /// The update goes on after a wait in its emitter.

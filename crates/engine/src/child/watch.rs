@@ -6,16 +6,21 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::process::Signal;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::Face;
 use super::status::Status;
 use crate::control::{Control, Received};
 use crate::os;
-use crate::protocol::{FromChild, ToChild};
+use crate::protocol::{FromChild, ToChild, cut};
 use crate::waiter::timespec;
+
+const LOCATE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The terminal's Ctrl-C reaches every process of its group; only the manager decides. A handler
 /// that does nothing, unlike ignoring the signal, is not passed on to programs that are started.
@@ -27,14 +32,28 @@ pub(crate) fn ignore_terminal_interrupt() -> io::Result<()> {
 pub(crate) fn start(
     status: &Arc<Status>,
     control: &Arc<Control>,
+    face: Face,
     update_timeout: Option<Duration>,
+    end_timeout: Duration,
 ) -> io::Result<()> {
     let (signalled, handler) = UnixStream::pair()?;
-    signal_hook::low_level::pipe::register(SIGTERM, handler)?;
-    let (status, control) = (Arc::clone(status), Arc::clone(control));
-    os::spawn_without_signals("eventpy-watch", move || {
-        Watcher { status, control, signalled, update_timeout, reported: 0 }.run()
-    })?;
+    let handler = if face.handle_sigterm {
+        signal_hook::low_level::pipe::register(SIGTERM, handler)?;
+        None
+    } else {
+        Some(handler)
+    };
+    let watcher = Watcher {
+        status: Arc::clone(status),
+        control: Arc::clone(control),
+        signalled,
+        _handler: handler,
+        locate: face.locate,
+        update_timeout,
+        end_timeout,
+        reported: 0,
+    };
+    os::spawn_without_signals("eventpy-watch", move || watcher.run())?;
     Ok(())
 }
 
@@ -42,7 +61,11 @@ struct Watcher {
     status: Arc<Status>,
     control: Arc<Control>,
     signalled: UnixStream,
+    /// Keeps `signalled` silent where the face handles SIGTERM.
+    _handler: Option<UnixStream>,
+    locate: Option<Box<dyn Fn() -> String + Send>>,
     update_timeout: Option<Duration>,
+    end_timeout: Duration,
     /// The update that was reported as hanging last.
     reported: u64,
 }
@@ -68,7 +91,7 @@ impl Watcher {
             let [signalled, manager, control] =
                 descriptors.map(|descriptor| !descriptor.revents().is_empty());
             if manager {
-                return self.status.orphan();
+                return self.end_without_manager();
             }
             if signalled {
                 self.drain_signals();
@@ -78,6 +101,17 @@ impl Watcher {
                 listening = self.listen();
             }
             self.look_for_hang();
+        }
+    }
+
+    /// The manager's steps of an ending, for want of a manager. The process exits by itself as
+    /// soon as `finish` is through.
+    fn end_without_manager(&self) {
+        self.status.orphan();
+        std::thread::sleep(self.end_timeout);
+        for signal in [Signal::TERM, Signal::KILL] {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+            std::thread::sleep(self.end_timeout);
         }
     }
 
@@ -102,6 +136,23 @@ impl Watcher {
         }
     }
 
+    /// Where the dispatcher's code is, unless finding out takes too long: it may need a lock that
+    /// the code holds.
+    fn locate(&mut self) -> String {
+        let Some(locate) = self.locate.take() else { return String::new() };
+        let (send, receive) = mpsc::channel();
+        let located = os::spawn_without_signals("eventpy-locate", move || {
+            let _ = send.send((locate(), locate));
+        });
+        match located.ok().and_then(|_| receive.recv_timeout(LOCATE_TIMEOUT).ok()) {
+            Some((place, locate)) => {
+                self.locate = Some(locate);
+                place
+            }
+            None => String::new(),
+        }
+    }
+
     fn look_for_hang(&mut self) {
         let (Some(limit), Some((updates, elapsed))) =
             (self.update_timeout, self.status.update_in_progress())
@@ -110,7 +161,7 @@ impl Watcher {
         };
         if elapsed > limit && updates != self.reported {
             self.reported = updates;
-            let hung = FromChild::Hung { updates, elapsed, traceback: String::new() };
+            let hung = FromChild::Hung { updates, elapsed, traceback: cut(self.locate()) };
             let _ = self.control.send(&hung, &[], false);
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use eventpy_engine::{
     Counts, Delivery, DispatcherFailed, DispatcherOptions, DispatcherSpec, EndReport, Engine,
-    Error, ErrorKind, Exit, Launch, Phase, Pump, Restart, Yield, child,
+    Error, ErrorKind, Exit, Launch, Phase, Pump, Restart, Selection, Yield, child,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -14,7 +14,7 @@ use libtest_mimic::{Arguments, Trial};
 const WATCHDOG: Duration = Duration::from_secs(60);
 
 fn main() {
-    child::run_if_dispatcher(sources::load);
+    child::run_if_dispatcher(child::Face::default(), |assignment, _| sources::load(assignment));
     let trials = vec![
         trial("every_record_arrives_once_and_in_order", every_record_arrives_once_and_in_order),
         trial("a_full_ring_makes_the_dispatcher_wait", a_full_ring_makes_the_dispatcher_wait),
@@ -77,6 +77,7 @@ fn spec(source: &str, payload: &str) -> DispatcherSpec {
     DispatcherSpec {
         name: source.to_owned(),
         event_types: vec!["Number".to_owned(), "Text".to_owned()],
+        internal_types: 0,
         payload: payload.as_bytes().to_vec(),
         launch: Launch {
             program: "/proc/self/exe".into(),
@@ -100,7 +101,7 @@ fn deploy(specs: impl IntoIterator<Item = DispatcherSpec>) -> Engine {
     for spec in specs {
         engine.add(spec).expect("the options are in order");
     }
-    engine.deploy().expect("all can be loaded");
+    engine.deploy(&Selection::All).expect("all can be loaded");
     engine
 }
 
@@ -114,7 +115,7 @@ enum Event {
 }
 
 fn pump(engine: &mut Engine, how: Pump, into: &mut Vec<Event>) {
-    engine.begin_pump(how).expect("it is deployed");
+    engine.begin_pump(&Selection::All, how).expect("it is deployed");
     while let Some(delivery) = engine.next_delivery() {
         into.push(match delivery {
             Yield::Record(record) => {
@@ -141,7 +142,7 @@ fn pump_until(engine: &mut Engine, mut enough: impl FnMut(&[Event]) -> bool) -> 
 }
 
 fn end(engine: &mut Engine) -> (Vec<Event>, EndReport) {
-    engine.begin_end(None).expect("it is deployed");
+    engine.begin_end(&Selection::All, None).expect("it is deployed");
     let mut events = Vec::new();
     while engine.is_deployed() {
         pump(engine, Pump::End, &mut events);
@@ -281,7 +282,7 @@ fn signal(engine: &Engine, signal: &str) {
 fn deploy_error(spec: DispatcherSpec) -> Error {
     let mut engine = Engine::new();
     engine.add(spec).unwrap();
-    let error = engine.deploy().expect_err("it can't be deployed");
+    let error = engine.deploy(&Selection::All).expect_err("it can't be deployed");
     assert!(!engine.is_deployed());
     error
 }
@@ -418,19 +419,31 @@ fn the_descriptor_is_readable_when_there_is_something() {
 fn states_are_checked() {
     let mut engine = Engine::new();
     let kind = |result: Result<(), Error>| result.map_err(|error| error.kind());
-    assert_eq!(kind(engine.deploy()), Err(ErrorKind::State), "nothing to deploy");
+    assert_eq!(kind(engine.deploy(&Selection::All)), Err(ErrorKind::State), "nothing to deploy");
     engine.add(spec("idle", "")).unwrap();
-    assert_eq!(kind(engine.begin_pump(Pump::Now)), Err(ErrorKind::State), "not deployed");
-    assert_eq!(kind(engine.begin_end(None)), Err(ErrorKind::State), "not deployed");
-    engine.deploy().unwrap();
-    assert_eq!(kind(engine.deploy()), Err(ErrorKind::State), "deployed twice");
-    engine.begin_pump(Pump::Now).unwrap();
-    assert_eq!(kind(engine.begin_pump(Pump::Now)), Err(ErrorKind::Reentrant));
+    assert_eq!(
+        kind(engine.begin_pump(&Selection::All, Pump::Now)),
+        Err(ErrorKind::State),
+        "not deployed"
+    );
+    assert_eq!(
+        kind(engine.begin_end(&Selection::All, None)),
+        Err(ErrorKind::State),
+        "not deployed"
+    );
+    engine.deploy(&Selection::All).unwrap();
+    assert_eq!(kind(engine.deploy(&Selection::All)), Err(ErrorKind::State), "deployed twice");
+    engine.begin_pump(&Selection::All, Pump::Now).unwrap();
+    assert_eq!(kind(engine.begin_pump(&Selection::All, Pump::Now)), Err(ErrorKind::Reentrant));
     engine.stop_pump();
     end(&mut engine);
-    assert_eq!(kind(engine.begin_end(None)), Err(ErrorKind::State), "ended twice");
-    assert_eq!(kind(engine.begin_pump(Pump::Now)), Err(ErrorKind::State), "used after its end");
-    engine.deploy().expect("it can be deployed again after its end");
+    assert_eq!(kind(engine.begin_end(&Selection::All, None)), Err(ErrorKind::State), "ended twice");
+    assert_eq!(
+        kind(engine.begin_pump(&Selection::All, Pump::Now)),
+        Err(ErrorKind::State),
+        "used after its end"
+    );
+    engine.deploy(&Selection::All).expect("it can be deployed again after its end");
     assert!(end(&mut engine).1.is_clean());
 }
 
