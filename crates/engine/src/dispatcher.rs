@@ -276,18 +276,27 @@ impl Dispatcher {
         self.set_ending(Step::Killed, now);
     }
 
+    /// Its process has closed the command socket. As a rule that is the first sign of its exit; one
+    /// that stays is taken through the steps of an ending.
+    pub(crate) fn on_closed(&mut self, now: Instant) {
+        if matches!(self.life, Life::Starting { .. } | Life::Running) {
+            self.set_ending(Step::Asked, now);
+        }
+    }
+
     /// Its process is gone and reaped.
     pub(crate) fn on_exit(&mut self, exit: Exit) {
         self.exit = exit;
         if self.fault.is_none() && (self.finish_time.is_none() || exit != Exit::Code(0)) {
-            let (phase, doing) = match self.life {
-                Life::Starting { .. } => (Phase::Start, "before it had loaded its dispatcher"),
-                _ if !self.initialised => (Phase::Init, "in `init`"),
-                _ => (Phase::Update, "without its `finish`"),
+            let (phase, doing) = match (self.loaded, self.initialised, self.finish_time) {
+                (false, ..) => (Phase::Start, "before it had loaded its dispatcher"),
+                (_, false, _) => (Phase::Init, "in `init`"),
+                (.., None) => (Phase::Update, "without its `finish`"),
+                (.., Some(_)) => (Phase::Finish, "badly after its `finish`"),
             };
-            let hint = match (self.life, exit) {
-                (Life::Starting { .. }, _) => format!("; {}", self.spec.launch.hint),
-                (_, Exit::Signal(libc::SIGKILL)) => {
+            let hint = match exit {
+                _ if !self.loaded => format!("; {}", self.spec.launch.hint),
+                Exit::Signal(libc::SIGKILL) => {
                     "; the system kills so when memory runs out".to_owned()
                 }
                 _ => String::new(),
@@ -302,7 +311,7 @@ impl Dispatcher {
     pub(crate) fn begin_turn(&mut self) -> bool {
         let Some(link) = &mut self.link else { return false };
         if self.poisoned {
-            return false;
+            return self.latest.as_ref().is_some_and(|queue| !queue.is_empty());
         }
         let found = link.consumer.begin().map_err(|broken| broken.to_string());
         let found = match (found, &self.latest) {

@@ -15,10 +15,11 @@ use crate::attention::Attention;
 use crate::child;
 use crate::dispatcher::{Dispatcher, Life, Notice};
 use crate::error::{Error, ErrorKind};
-use crate::link::Link;
+use crate::link::{Heard, Link};
 use crate::options::{Delivery, DispatcherSpec, Selection};
 use crate::os;
 use crate::process;
+use crate::protocol::FromChild;
 use crate::pump::PumpState;
 use crate::report::{EndReport, Stats};
 use crate::waiter::{Sleep, Waiter, Woken};
@@ -92,6 +93,12 @@ impl Runtime {
         self.waiter.watch(link)?;
         self.attention.watch(link.process.as_fd())?;
         self.attention.watch(link.control())
+    }
+
+    /// A closed command socket says nothing more, but would stay readable.
+    fn unwatch_control(&self, link: &Link) {
+        self.waiter.unwatch_control(link);
+        self.attention.unwatch(link.control());
     }
 
     pub(crate) fn unwatch(&self, link: &Link) {
@@ -298,11 +305,9 @@ impl Engine {
     pub(crate) fn attend(&mut self) {
         let Some(runtime) = &self.runtime else { return };
         runtime.attention.lower();
-        let barriers = runtime.has_barriers();
         let mut messages = Vec::new();
         for dispatcher in &mut self.dispatchers {
-            let now = Instant::now();
-            if attend_one(dispatcher, &mut messages, barriers, now) {
+            if attend_one(dispatcher, runtime, &mut messages) {
                 runtime.attention.raise();
             }
         }
@@ -439,32 +444,41 @@ impl Engine {
 /// Handles what one process said and whether it is gone; true if it may say more at once.
 fn attend_one(
     dispatcher: &mut Dispatcher,
-    messages: &mut Vec<crate::protocol::FromChild>,
-    barriers: bool,
-    now: Instant,
+    runtime: &Runtime,
+    messages: &mut Vec<FromChild>,
 ) -> bool {
-    let Some(link) = &mut dispatcher.link else { return false };
-    if dispatcher.life == Life::Exited {
+    if !dispatcher.has_process() {
         return false;
     }
+    let Some(link) = &mut dispatcher.link else { return false };
     // First the exit, then the messages: what it said before it went is there by then.
     let exit = link.process.try_wait();
-    let more = link.receive(messages);
-    for message in messages.drain(..) {
-        dispatcher.on_message(message, now, barriers);
+    let now = Instant::now();
+    let mut received = link.receive(messages);
+    while exit.is_some() && matches!(received, Ok(Heard::More)) {
+        received = link.receive(messages);
     }
-    let more = more.unwrap_or_else(|error| {
-        dispatcher.on_bad_message(&error, now);
-        false
-    });
-    match exit {
-        Some(_) if more => true,
-        Some(exit) => {
-            dispatcher.on_exit(exit);
+    if matches!(received, Ok(Heard::Closed)) {
+        runtime.unwatch_control(link);
+    }
+    for message in messages.drain(..) {
+        dispatcher.on_message(message, now, runtime.has_barriers());
+    }
+    let more = match received {
+        Ok(Heard::Closed) => {
+            dispatcher.on_closed(now);
             false
         }
-        None => more,
+        Ok(heard) => heard == Heard::More,
+        Err(error) => {
+            dispatcher.on_bad_message(&error, now);
+            false
+        }
+    };
+    if let Some(exit) = exit {
+        dispatcher.on_exit(exit);
     }
+    more
 }
 
 fn check_spec(spec: &DispatcherSpec) -> Result<Vec<Delivery>, Error> {

@@ -16,6 +16,17 @@ use crate::protocol::{FromChild, Setup, ToChild};
 /// Messages that are taken from one process in one go, so that a flood can't hold the manager.
 const MESSAGES_AT_ONCE: usize = 256;
 
+/// Whether a process has said all that it has to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// All for now.
+    All,
+    /// There may be more at once.
+    More,
+    /// It has closed its end: it will not say anything again.
+    Closed,
+}
+
 pub(crate) struct Link {
     pub(crate) process: Process,
     pub(crate) consumer: Consumer<EventBell>,
@@ -73,20 +84,21 @@ impl Link {
         })
     }
 
-    /// All messages that are there now, oldest first; true if more may follow at once.
+    /// Takes the messages that are there now, oldest first.
     ///
     /// # Errors
     /// When the process does not keep to the protocol.
-    pub(crate) fn receive(&mut self, into: &mut Vec<FromChild>) -> io::Result<bool> {
+    pub(crate) fn receive(&mut self, into: &mut Vec<FromChild>) -> io::Result<Heard> {
         into.extend(self.inbox.drain(..));
         for _ in 0..MESSAGES_AT_ONCE {
             match self.receive_one()? {
                 Some(FromChild::Segment { .. }) => {}
                 Some(message) => into.push(message),
-                None => return Ok(false),
+                None if self.closed => return Ok(Heard::Closed),
+                None => return Ok(Heard::All),
             }
         }
-        Ok(true)
+        Ok(Heard::More)
     }
 
     /// The segment that a record names. Its descriptor was sent before the record was committed,

@@ -66,6 +66,9 @@ pub enum Woken {
     Other,
 }
 
+/// The kernel counts milliseconds in an int; whoever waits longer looks and waits again.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
 const PROCESS: u64 = 1;
 const OTHER: u64 = 0;
 
@@ -97,9 +100,13 @@ impl Waiter {
         }
     }
 
-    /// Sleeps until a descriptor is ready, the time is over, or a signal came.
+    pub(crate) fn unwatch_control(&self, link: &Link) {
+        let _ = epoll::delete(&self.epoll, link.control());
+    }
+
+    /// Sleeps until a descriptor is ready, the time is over, or a signal came; at the most a day.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<Woken> {
-        let timeout = timeout.map(timespec);
+        let timeout = timeout.map(|timeout| timespec(timeout.min(LONGEST_WAIT)));
         let mut space = [std::mem::MaybeUninit::uninit(); 64];
         match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
             Ok((events, _)) if events.iter().any(|event| event.data.u64() == PROCESS) => {

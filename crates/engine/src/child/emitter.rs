@@ -124,6 +124,7 @@ impl Emitter {
     ///
     /// # Errors
     /// As [`reserve`](Self::reserve).
+    #[inline]
     pub fn send(&mut self, type_id: u16, payload: &[u8]) -> Result<(), Error> {
         if let Some(mut slot) = self.reserve(type_id, payload.len())? {
             slot.bytes_mut()[..payload.len()].copy_from_slice(payload);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use eventpy_ring::{Bell, EventBell};
 use rustix::event::{PollFd, PollFlags};
 
-use crate::waiter::timespec;
+use crate::waiter::{LONGEST_WAIT, timespec};
 
 pub(crate) struct Status {
     ending: AtomicBool,
@@ -100,7 +100,8 @@ impl Status {
             }
             let mut ended = [PollFd::new(&self.ended, PollFlags::IN)];
             // A signal cuts the call short; then the loop looks again.
-            let _ = rustix::event::poll(&mut ended, left.map(timespec).as_ref());
+            let left = left.map(|left| timespec(left.min(LONGEST_WAIT)));
+            let _ = rustix::event::poll(&mut ended, left.as_ref());
         }
         false
     }
