@@ -1,1 +1,180 @@
-fn main() {}
+//! Measures EventPy against bare limits and against its peers, on this machine.
+//!
+//! Every measurement has two processes: this one consumes, and a producer, which is this
+//! program run again, sends. `Transport` is what a peer implements, one file each under
+//! `contenders/`; `measure` runs the rounds; `targets` holds the promised figures.
+
+mod contenders;
+mod measure;
+mod process;
+mod record;
+mod table;
+mod targets;
+mod transport;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use contenders::bare_futex::BareFutex;
+use contenders::bare_ring::BareRing;
+use contenders::iceoryx2::{Iceoryx2Events, Iceoryx2Polling};
+use contenders::ipc_channel::IpcChannel;
+use measure::{Load, Plan, Work};
+use process::Cores;
+use table::Style;
+use transport::{latency, throughput};
+
+/// Any failure, told to a person.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Far enough apart for a polling consumer to be through with the record before.
+const POLLING_GAP: Duration = Duration::from_micros(5);
+
+/// Far enough apart for a consumer to be asleep again.
+const SLEEPING_GAP: Duration = Duration::from_micros(200);
+
+/// Measures EventPy against bare limits and against its peers, on this machine.
+#[derive(Parser)]
+struct Arguments {
+    /// How often to measure each contender.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// One round of few records: shows that everything runs, not how fast.
+    #[arg(long)]
+    quick: bool,
+    /// Measure only the rows whose name contains this, like `ring/` or `/iceoryx2`.
+    #[arg(long, value_name = "ROW")]
+    only: Option<String>,
+    /// Print the tables as Markdown.
+    #[arg(long)]
+    markdown: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What a process that the benchmark started does instead.
+#[derive(Subcommand)]
+enum Role {
+    /// Sends records to the consumer that started it.
+    #[command(hide = true)]
+    Produce { row: String, link: String, load: Load },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.role {
+        None => benchmark(&arguments),
+        Some(Role::Produce { row, link, load }) => produce(row, link, load),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures all that was asked for, and prints it.
+fn benchmark(arguments: &Arguments) -> Result<()> {
+    let plan = Plan {
+        rounds: if arguments.quick { 1 } else { arguments.rounds },
+        divisor: if arguments.quick { 100 } else { 1 },
+        only: arguments.only.clone(),
+    };
+    let style = Style { markdown: arguments.markdown };
+    let cores = Cores::choose()?;
+    let mut outcomes = Vec::new();
+    for work in works() {
+        let measured = measure::run(&work, &plan, cores);
+        if !measured.is_empty() {
+            table::print_work(&work, &measured, style);
+        }
+        outcomes.extend(measured);
+    }
+    table::print_targets(&outcomes, style);
+    let failed = outcomes.iter().filter(|outcome| outcome.readings.is_err()).count();
+    if failed > 0 {
+        return Err(format!("{failed} contenders failed").into());
+    }
+    Ok(())
+}
+
+/// Plays the producer of `row`.
+fn produce(row: &str, link: &str, load: &Load) -> Result<()> {
+    for work in works() {
+        for contender in &work.contenders {
+            if work.row(contender) == row {
+                return (contender.produce)(link, load);
+            }
+        }
+    }
+    Err(format!("there is no contender `{row}`").into())
+}
+
+/// All works and who contends in them.
+fn works() -> Vec<Work> {
+    vec![ring(), events(), polling(), sleeping()]
+}
+
+const THROUGHPUT: &[&str] = &["M records/s", "ns per record"];
+const LATENCY: &[&str] = &["p50 ns", "p99 ns"];
+
+fn ring() -> Work {
+    Work {
+        name: "ring",
+        title: "Ring throughput, 64-byte records",
+        columns: THROUGHPUT,
+        reference: Some("limit"),
+        contenders: vec![
+            throughput::<BareRing<32>>("limit", 100_000_000),
+            throughput::<BareRing<1>>("limit per record", 50_000_000),
+            #[cfg(feature = "tachyon")]
+            throughput::<contenders::tachyon::Tachyon>("tachyon-ipc", 50_000_000),
+        ],
+    }
+}
+
+fn events() -> Work {
+    Work {
+        name: "events",
+        title: "Typed events of 64 bytes to a callback",
+        columns: THROUGHPUT,
+        reference: Some("limit per record"),
+        contenders: vec![
+            throughput::<BareRing<1>>("limit per record", 50_000_000),
+            throughput::<BareRing<32>>("limit every 32", 100_000_000),
+            throughput::<Iceoryx2Polling>("iceoryx2", 4_000_000),
+            throughput::<IpcChannel>("ipc-channel", 400_000),
+        ],
+    }
+}
+
+fn polling() -> Work {
+    Work {
+        name: "polling",
+        title: "Latency one way, consumer polling, an event every 5 us",
+        columns: LATENCY,
+        reference: Some("limit"),
+        contenders: vec![
+            latency::<BareRing<1>>("limit", 100_000, POLLING_GAP),
+            latency::<Iceoryx2Polling>("iceoryx2", 100_000, POLLING_GAP),
+        ],
+    }
+}
+
+fn sleeping() -> Work {
+    Work {
+        name: "sleeping",
+        title: "Latency one way, consumer sleeping, an event every 200 us",
+        columns: LATENCY,
+        reference: Some("bare futex"),
+        contenders: vec![
+            latency::<BareFutex>("bare futex", 5_000, SLEEPING_GAP),
+            latency::<Iceoryx2Events>("iceoryx2", 5_000, SLEEPING_GAP),
+            latency::<IpcChannel>("ipc-channel", 5_000, SLEEPING_GAP),
+        ],
+    }
+}

@@ -118,7 +118,9 @@ impl Watchdog {
         let row = row.to_owned();
         thread::spawn(move || {
             if disarmed.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("`{row}` did not end within {LIMIT:?}: a record was lost or its producer died");
+                eprintln!(
+                    "`{row}` did not end within {LIMIT:?}: a record was lost or its producer died"
+                );
                 std::process::exit(1);
             }
         });

@@ -14,8 +14,18 @@ use crate::Result;
 const WORDS: usize = 8;
 
 /// One 64-byte record.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[derive(IntoBytes, FromBytes, Immutable, KnownLayout, ZeroCopySend)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Serialize,
+    Deserialize,
+    IntoBytes,
+    FromBytes,
+    Immutable,
+    KnownLayout,
+    ZeroCopySend,
+)]
 #[repr(C)]
 pub struct Record {
     /// The sequence number, then the stamp, then filling.

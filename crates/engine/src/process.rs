@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::options::Launch;
+use crate::os;
 use crate::protocol::{ENVIRONMENT, VERSION};
 use crate::report::Exit;
 
@@ -21,11 +22,12 @@ impl Process {
     /// Starts a fresh program that inherits one descriptor, the command socket, as its standard
     /// input; standard output and error stay where they are.
     pub(crate) fn start(launch: &Launch, socket: OwnedFd) -> io::Result<Process> {
-        let child = Command::new(&launch.program)
+        let mut command = Command::new(&launch.program);
+        command
             .args(&launch.args)
             .env(ENVIRONMENT, VERSION.to_string())
-            .stdin(Stdio::from(socket))
-            .spawn()?;
+            .stdin(Stdio::from(socket));
+        let child = os::holding_interrupt_back(|| command.spawn())?;
         let pid = child.id();
         // A child is reaped only by `try_wait`, so its number can't have passed to another.
         let pidfd =

@@ -21,22 +21,24 @@ pub fn derive(item: TokenStream) -> syn::Result<TokenStream> {
         Some(name) => name.to_token_stream(),
         None => ident.unraw().to_string().to_token_stream(),
     };
-    let encoding = match settings.plain {
-        true => quote!(::eventpy::__private::Plain),
-        false => quote!(::eventpy::__private::Serde),
+    let private = quote!(::eventpy::__private);
+    let (encoding, needs) = match settings.plain {
+        true => {
+            (quote!(Plain), quote!(#private::FromBytes + #private::IntoBytes + #private::Immutable))
+        }
+        false => (quote!(Serde), quote!(#private::Serialize + #private::DeserializeOwned)),
     };
     if !item.generics.params.is_empty() {
         // A type without parameters is checked right here, which gives the better errors.
         let bounds = &mut item.generics.make_where_clause().predicates;
-        bounds.push(parse_quote!(Self: ::core::marker::Send + 'static));
-        bounds.push(parse_quote!(#encoding: ::eventpy::__private::Encoding<Self>));
+        bounds.push(parse_quote!(Self: #needs + ::core::marker::Send + 'static));
     }
     let (parameters, arguments, bounds) = item.generics.split_for_impl();
     Ok(quote! {
         #[automatically_derived]
         impl #parameters ::eventpy::Event for #ident #arguments #bounds {
             const NAME: &'static str = #name;
-            type Encoding = #encoding;
+            type Encoding = #private::#encoding;
         }
     })
 }

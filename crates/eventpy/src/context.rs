@@ -130,7 +130,7 @@ impl<'a> Context<'a> {
 
 impl Requests {
     /// Carries out what changes the routes.
-    #[inline]
+    #[cold]
     pub(crate) fn apply(&mut self, routes: &mut Routes) {
         for change in self.changes.drain(..) {
             change(routes);

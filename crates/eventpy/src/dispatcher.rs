@@ -1,7 +1,5 @@
 //! What a user writes to make events: the `EventDispatcher` trait, and what stands behind it.
 
-use std::any::TypeId;
-
 use eventpy_engine::child;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,7 +57,7 @@ use crate::failure::Result;
 /// }
 /// ```
 pub trait EventDispatcher: Registered + Serialize + DeserializeOwned + 'static {
-    /// The types of its events, as a tuple of at most 16: `(CpuLoad,)`, `(Created, Removed)`.
+    /// The types of its events, as a tuple of 1 to 16: `(CpuLoad,)`, `(Created, Removed)`.
     /// Emitting any other type does not compile.
     type Events: EventTypes;
 
@@ -103,22 +101,7 @@ pub trait EventDispatcher: Registered + Serialize + DeserializeOwned + 'static {
 /// The attribute [`dispatcher`](macro@crate::dispatcher) implements it, and nothing else does.
 ///
 /// ```
-/// # use eventpy::{Emitter, EventDispatcher};
-/// # use serde::{Deserialize, Serialize};
-/// #[derive(Serialize, Deserialize)]
-/// struct Idle;
-///
-/// #[eventpy::dispatcher]
-/// impl EventDispatcher for Idle {
-///     # type Events = ();
-///     # type State = ();
-///     # fn init(&mut self) -> eventpy::Result<()> { Ok(()) }
-///     # fn update(&mut self, _: &mut (), emitter: &mut Emitter<()>) -> eventpy::Result<()> {
-///     #     emitter.end();
-///     #     Ok(())
-///     # }
-///     // ..
-/// }
+#[doc = doc_idle!()]
 /// fn is_registered<T: eventpy::Registered>() {}
 /// is_registered::<Idle>();
 /// ```
@@ -144,7 +127,7 @@ pub trait Registered {}
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a tuple of event types",
-    note = "write a tuple of at most 16, with a comma also behind a single one: `(CpuLoad,)`"
+    note = "write a tuple of 1 to 16 types, with a comma also behind a single one: `(CpuLoad,)`"
 )]
 pub trait EventTypes: 'static {
     /// The names of the types, in order.
@@ -193,14 +176,13 @@ pub struct At<const PLACE: usize>;
 /// The longest tuple of event types.
 pub(crate) const MAX_EVENT_TYPES: usize = 16;
 
-/// Implements `EventTypes` for each prefix of a list of type parameters.
+/// Implements `EventTypes` and `Contains` for each prefix of a list of type parameters.
 macro_rules! event_types {
     (@tuple $($event:ident $place:literal)*) => {
         impl<$($event: Event),*> EventTypes for ($($event,)*) {
             const NAMES: &'static [&'static str] = &[$($event::NAME),*];
 
             fn visit(visitor: &mut impl EventTypeVisitor) {
-                let _ = &visitor;
                 $(visitor.event_type::<$event>();)*
             }
         }
@@ -210,15 +192,14 @@ macro_rules! event_types {
         $(event_types!(@at $event $place $all);)*
     };
     (@at $event:ident $place:literal [$($all:ident)*]) => {
+        #[diagnostic::do_not_recommend]
         impl<$($all: Event),*> Contains<$event, At<$place>> for ($($all,)*) {
             const TYPE_ID: u16 = $place + 1;
         }
     };
-    ([$($done:tt)*]) => {
-        event_types!(@tuple $($done)*);
-    };
+    ([$($done:tt)*]) => {};
     ([$($done:tt)*] $event:ident $place:literal $($rest:tt)*) => {
-        event_types!(@tuple $($done)*);
+        event_types!(@tuple $($done)* $event $place);
         event_types!([$($done)* $event $place] $($rest)*);
     };
 }
@@ -248,11 +229,7 @@ impl<D: EventDispatcher> child::Source for Running<D> {
     fn update(&mut self, emitter: &mut child::Emitter) -> Result<(), child::Failure> {
         let state = self.state.as_mut().expect("`init` comes before `update`");
         let mut emitter = Emitter::new(emitter, &mut self.hints);
-        match self.dispatcher.update(state, &mut emitter) {
-            // An `emit` that the end cut short, handed on with `?`, is no failure of the dispatcher.
-            Err(failure) if !failure.is_ending() => Err(told(failure)),
-            _ => Ok(()),
-        }
+        self.dispatcher.update(state, &mut emitter).map_err(told)
     }
 
     fn finish(&mut self, emitter: &mut child::Emitter) -> Result<(), child::Failure> {
@@ -262,7 +239,11 @@ impl<D: EventDispatcher> child::Source for Running<D> {
 }
 
 fn told(failure: crate::Failure) -> child::Failure {
-    child::Failure { reason: failure.sentence(), traceback: String::new() }
+    child::Failure {
+        reason: failure.sentence(),
+        traceback: String::new(),
+        is_ending: failure.is_ending(),
+    }
 }
 
 #[cfg(test)]

@@ -28,11 +28,7 @@ pub trait Encoding<E> {
     ///
     /// # Errors
     /// When the bytes are not those of an `E`.
-    fn read(
-        record: &Record<'_>,
-        slot: &mut Option<E>,
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), Error>;
+    fn read(record: &Record<'_>, slot: &mut Option<E>, scratch: &mut Vec<u8>) -> Result<(), Error>;
 }
 
 /// Written with serde in the `postcard` format.
@@ -45,9 +41,8 @@ pub enum Plain {}
 const KEPT_BYTES: usize = 1 << 20;
 
 impl<E: Event + Serialize + DeserializeOwned> Encoding<E> for Serde {
-    /// The hint is the size of the event before: at least that much room is asked for. More is
-    /// usually at hand, so that only an event that is larger than the one before *and* meets the
-    /// end of the ring is encoded a second time.
+    /// The hint is the size of the event before. Room for that and an eighth is asked for, and more
+    /// is usually at hand, so that few events have to be encoded a second time.
     #[inline]
     fn send(
         event: &E,
@@ -55,25 +50,24 @@ impl<E: Event + Serialize + DeserializeOwned> Encoding<E> for Serde {
         hint: &mut usize,
         emitter: &mut child::Emitter,
     ) -> Result<(), Error> {
-        if *hint <= emitter.inline_limit() {
-            let Some(mut slot) = emitter.reserve(type_id, *hint)? else {
-                return Ok(()); // dropped and counted, as its delivery says
-            };
-            let written = postcard::to_slice(event, slot.bytes_mut()).map(|bytes| bytes.len());
-            if let Ok(len) = written {
-                slot.commit(len);
-                *hint = len;
-                return Ok(());
+        match emitter.reserve(type_id, *hint + *hint / 8) {
+            Ok(Some(mut slot)) => {
+                if let Ok(written) = postcard::to_slice(event, slot.bytes_mut()) {
+                    let len = written.len();
+                    slot.commit(len);
+                    *hint = len;
+                    return Ok(());
+                }
             }
+            // Dropped and counted, as its delivery says.
+            Ok(None) => return Ok(()),
+            // That much room can't be had, but this event may need less.
+            Err(_) => {}
         }
         send_aside(event, type_id, hint, emitter)
     }
 
-    fn read(
-        record: &Record<'_>,
-        slot: &mut Option<E>,
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), Error> {
+    fn read(record: &Record<'_>, slot: &mut Option<E>, scratch: &mut Vec<u8>) -> Result<(), Error> {
         record.read(scratch);
         let event = decode(scratch).map_err(|reason| {
             Error::new(ErrorKind::Event, format!("event `{}` can't be decoded: {reason}", E::NAME))
@@ -94,7 +88,13 @@ impl<E: Event + FromBytes + IntoBytes + Immutable> Encoding<E> for Plain {
         _hint: &mut usize,
         emitter: &mut child::Emitter,
     ) -> Result<(), Error> {
-        emitter.send(type_id, event.as_bytes())
+        let bytes = event.as_bytes();
+        if let Some(mut slot) = emitter.reserve(type_id, size_of::<E>())? {
+            // Both lengths are constants here, so that this is a few moves and no call.
+            slot.bytes_mut()[..size_of::<E>()].copy_from_slice(bytes);
+            slot.commit(size_of::<E>());
+        }
+        Ok(())
     }
 
     /// Copies over the event before, which saves the clearing.
@@ -108,7 +108,7 @@ impl<E: Event + FromBytes + IntoBytes + Immutable> Encoding<E> for Plain {
     }
 }
 
-/// Sends an event for which there was not enough room at hand, or tells what else was wrong.
+/// Sends an event that did not get the room that it needs, or tells what else is wrong with it.
 #[cold]
 fn send_aside<E: Event + Serialize>(
     event: &E,

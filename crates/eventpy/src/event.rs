@@ -73,6 +73,7 @@ pub trait Event: Sized + Send + 'static {
 /// An engine's event is one like any other, only that the engine makes it.
 macro_rules! lifecycle_events {
     ($($event:ident)*) => {$(
+        #[diagnostic::do_not_recommend]
         impl Event for $event {
             const NAME: &'static str = stringify!($event);
             type Encoding = Serde;

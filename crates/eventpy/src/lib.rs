@@ -97,16 +97,18 @@ extern crate self as eventpy;
 /// A dispatcher that waits to be ended, for the examples in the documentation.
 macro_rules! doc_idle {
     () => {
-        "# use eventpy::{Emitter, EventDispatchManager, EventDispatcher};
+        "# use eventpy::{Emitter, Event, EventDispatchManager, EventDispatcher};
 # use serde::{Deserialize, Serialize};
+# #[derive(Event, Serialize, Deserialize)]
+# struct Awake;
 # #[derive(Serialize, Deserialize)]
 # struct Idle;
 # #[eventpy::dispatcher]
 # impl EventDispatcher for Idle {
-#     type Events = ();
+#     type Events = (Awake,);
 #     type State = ();
 #     fn init(&mut self) -> eventpy::Result<()> { Ok(()) }
-#     fn update(&mut self, _: &mut (), emitter: &mut Emitter<()>) -> eventpy::Result<()> {
+#     fn update(&mut self, _: &mut (), emitter: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
 #         emitter.wait(std::time::Duration::from_secs(60));
 #         Ok(())
 #     }
@@ -157,8 +159,10 @@ pub use eventpy_derive::Event;
 /// a concrete one: its process finds it by name.
 ///
 /// ```
-/// # use eventpy::{Emitter, EventDispatcher};
+/// # use eventpy::{Emitter, Event, EventDispatcher};
 /// # use serde::{Deserialize, Serialize};
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # struct Full;
 /// #[derive(Serialize, Deserialize)]
 /// struct Watch<T> {
 ///     what: T,
@@ -168,14 +172,13 @@ pub use eventpy_derive::Event;
 ///
 /// #[eventpy::dispatcher]
 /// impl EventDispatcher for Watch<Disk> {
-///     # type Events = ();
-///     # type State = ();
-///     # fn init(&mut self) -> eventpy::Result<()> { Ok(()) }
-///     # fn update(&mut self, _: &mut (), emitter: &mut Emitter<()>) -> eventpy::Result<()> {
-///     #     emitter.end();
-///     #     Ok(())
-///     # }
+///     type Events = (Full,);
 ///     // ..
+/// #     type State = ();
+/// #     fn init(&mut self) -> eventpy::Result<()> { Ok(()) }
+/// #     fn update(&mut self, _: &mut (), _: &mut Emitter<(Full,)>) -> eventpy::Result<()> {
+/// #         Ok(())
+/// #     }
 /// }
 /// ```
 pub use eventpy_derive::dispatcher;
@@ -224,4 +227,7 @@ pub mod __private {
     pub use crate::encoding::{Encoding, Plain, Serde};
     pub use crate::process::{Registration, begin_test, run_if_dispatcher_process};
     pub use inventory;
+    pub use serde::Serialize;
+    pub use serde::de::DeserializeOwned;
+    pub use zerocopy::{FromBytes, Immutable, IntoBytes};
 }

@@ -2,13 +2,14 @@
 //! callbacks of the others.
 
 use std::io::Write;
+use std::mem::replace;
 use std::os::fd::BorrowedFd;
 use std::panic::{Location, resume_unwind};
 use std::time::Duration;
 
 use eventpy_engine::{
     DispatcherFailed, DispatcherOptions, DispatcherSpec, EndReport, Engine, Error, ErrorKind,
-    Launch, Pump, Stats, Yield,
+    Launch, Pump, Selection, Stats, Yield,
 };
 
 use crate::context::{Context, Requests};
@@ -17,7 +18,7 @@ use crate::event::Event;
 use crate::failure::Outcome;
 use crate::listener::EventListener;
 use crate::process::{self, short_name};
-use crate::route::{ChannelId, Fault, Owner, Routes};
+use crate::route::{Fault, Owner, Routes};
 
 /// Starts dispatchers, each in a process of its own, and delivers their events to callbacks.
 ///
@@ -73,6 +74,9 @@ pub struct EventDispatchManager {
     /// What failed in the builder, which can't return it.
     builder_error: Option<Error>,
     requests: Requests,
+    /// No callback can pump: if this is set when a pump begins, a panic in a type's `Deserialize`
+    /// has left the one before.
+    is_pumping: bool,
     /// Failures that no callback took. The pump returns them as its error when it is through.
     unheard: Vec<DispatcherFailed>,
 }
@@ -92,6 +96,7 @@ impl EventDispatchManager {
             names: Vec::new(),
             builder_error: None,
             requests: Requests::default(),
+            is_pumping: false,
             unheard: Vec::new(),
         }
     }
@@ -198,6 +203,7 @@ impl EventDispatchManager {
         let spec = DispatcherSpec {
             name: if namesakes == 0 { name.clone() } else { format!("{name}#{}", namesakes + 1) },
             event_types: D::Events::NAMES.iter().copied().map(String::from).collect(),
+            internal_types: 0,
             payload: process::ship(&dispatcher)?,
             launch: self.launch.clone(),
             options,
@@ -319,7 +325,7 @@ impl EventDispatchManager {
     pub fn deploy_dispatchers(&mut self) -> Result<(), Error> {
         match &self.builder_error {
             Some(error) => Err(Error::new(error.kind(), error.to_string())),
-            None => self.engine.deploy(),
+            None => self.engine.deploy(&Selection::All),
         }
     }
 
@@ -469,38 +475,45 @@ impl EventDispatchManager {
     /// event loops.
     ///
     /// ```
+    #[doc = doc_idle!()]
     /// use std::os::fd::AsRawFd;
     ///
-    /// # fn main() -> eventpy::Result<()> {
-    /// let mut manager = eventpy::EventDispatchManager::new();
-    /// assert!(manager.fileno()?.as_raw_fd() >= 0);
-    /// # Ok(())
-    /// # }
+    /// #[eventpy::main]
+    /// fn main() -> eventpy::Result<()> {
+    ///     let mut manager = EventDispatchManager::new().dispatcher(Idle);
+    ///     manager.deploy_dispatchers()?;
+    ///     assert!(manager.fileno()?.as_raw_fd() >= 0);
+    ///     Ok(())
+    /// }
     /// ```
     ///
     /// # Errors
-    /// [`System`](ErrorKind::System) when there is no descriptor left.
+    /// [`State`](ErrorKind::State) when nothing is deployed.
     pub fn fileno(&mut self) -> Result<BorrowedFd<'_>, Error> {
         self.engine.descriptor()
     }
 
     fn pump(&mut self, pump: Pump) -> Result<usize, Error> {
-        // No callback can get here, so a pump that is under way was left by the panic of a type's
-        // `Deserialize`.
-        self.engine.stop_pump();
-        self.engine.begin_pump(pump)?;
+        if self.is_pumping {
+            self.engine.stop_pump();
+        }
+        self.engine.begin_pump(&Selection::All, pump)?;
+        self.is_pumping = true;
         let mut delivered = 0;
         let mut result = Ok(());
-        while let Some(step) = self.deliver_next() {
-            match step {
-                Ok(count) => delivered += count,
-                Err(fault) => result = Err(fault),
+        loop {
+            match self.deliver_next() {
+                Step::Delivered => delivered += 1,
+                Step::Unheard => {}
+                Step::Failed(fault) => result = Err(fault),
+                Step::Over => break,
             }
             if result.is_err() || self.requests.end {
                 self.engine.stop_pump();
                 break;
             }
         }
+        self.is_pumping = false;
         if self.requests.end {
             delivered += self.end(None, &mut result)?;
         }
@@ -519,18 +532,18 @@ impl EventDispatchManager {
     fn end(
         &mut self,
         timeout: Option<Duration>,
-        result: &mut Result<(), Fault>,
+        result: &mut Result<(), Box<Fault>>,
     ) -> Result<usize, Error> {
-        self.engine.begin_end(timeout)?;
+        self.engine.begin_end(&Selection::All, timeout)?;
         let mut delivered = 0;
         while self.engine.is_deployed() {
-            self.engine.begin_pump(Pump::End)?;
-            while let Some(step) = self.deliver_next() {
-                match step {
-                    Ok(count) => delivered += count,
-                    Err(fault) => {
-                        *result = Fault::first(std::mem::replace(result, Ok(())), fault);
-                    }
+            self.engine.begin_pump(&Selection::All, Pump::End)?;
+            loop {
+                match self.deliver_next() {
+                    Step::Delivered => delivered += 1,
+                    Step::Unheard => {}
+                    Step::Failed(fault) => *result = Fault::first(replace(result, Ok(())), fault),
+                    Step::Over => break,
                 }
             }
         }
@@ -538,45 +551,36 @@ impl EventDispatchManager {
         Ok(delivered)
     }
 
-    /// Delivers the next event of the pump, and says how many that were: 0 for a lifecycle event
-    /// that nobody listens to. `None` when the pump is through.
+    /// Delivers the next event of the pump.
     #[inline]
-    fn deliver_next(&mut self) -> Option<Result<usize, Fault>> {
-        let channel = match self.engine.next_delivery()? {
-            Yield::Record(record) => match self.routes.receive(&record) {
-                Ok(Some(channel)) => channel,
-                Ok(None) => return Some(Ok(1)),
-                Err(error) => return Some(Err(Fault::Error(error))),
+    fn deliver_next(&mut self) -> Step {
+        let received = match self.engine.next_delivery() {
+            // By reference, because a copy of the record costs as much as that of its bytes.
+            Some(Yield::Record(ref record)) => match self.routes.receive(record) {
+                Ok(channel) => Some(channel),
+                Err(fault) => return Step::Failed(fault),
             },
-            Yield::Failed(failed) => match self.routes.accept(failed) {
-                Ok(channel) => channel,
-                Err(failed) => {
-                    self.unheard.push(failed);
-                    return Some(Ok(0));
-                }
-            },
-            Yield::Restarted(restarted) => match self.routes.accept(restarted) {
-                Ok(channel) => channel,
-                Err(_) => return Some(Ok(0)),
-            },
-            Yield::Ended(ended) => match self.routes.accept(ended) {
-                Ok(channel) => channel,
-                Err(_) => return Some(Ok(0)),
-            },
+            Some(Yield::Failed(failed)) => {
+                self.routes.accept(failed).map_err(|failed| self.unheard.push(failed)).ok()
+            }
+            Some(Yield::Restarted(restarted)) => self.routes.accept(restarted).ok(),
+            Some(Yield::Ended(ended)) => self.routes.accept(ended).ok(),
+            None => return Step::Over,
         };
-        Some(self.call(channel).map(|()| 1))
-    }
-
-    #[inline]
-    fn call(&mut self, channel: ChannelId) -> Result<(), Fault> {
+        let Some(channel) = received else { return Step::Unheard };
         let called = self.routes.call(channel, &mut Context::new(&self.engine, &mut self.requests));
-        self.requests.apply(&mut self.routes);
-        called
+        if !self.requests.changes.is_empty() {
+            self.requests.apply(&mut self.routes);
+        }
+        match called {
+            Ok(()) => Step::Delivered,
+            Err(fault) => Step::Failed(fault),
+        }
     }
 
     /// What a pump has come to: its fault, or else the failures that nobody listened to.
-    fn conclude(&mut self, result: Result<(), Fault>) -> Result<(), Error> {
-        match result {
+    fn conclude(&mut self, result: Result<(), Box<Fault>>) -> Result<(), Error> {
+        match result.map_err(|fault| *fault) {
             Err(Fault::Panic(panic)) => resume_unwind(panic),
             Err(Fault::Error(error)) => Err(error),
             Ok(()) if self.unheard.is_empty() => Ok(()),
@@ -587,6 +591,18 @@ impl EventDispatchManager {
             }
         }
     }
+}
+
+/// What one step of a pump came to.
+enum Step {
+    /// An event was delivered: to callbacks, or there are none for its type.
+    Delivered,
+    /// It was a lifecycle event that nobody listens to.
+    Unheard,
+    /// A callback failed, or the event could not be decoded.
+    Failed(Box<Fault>),
+    /// There was nothing left.
+    Over,
 }
 
 impl Default for EventDispatchManager {
@@ -603,15 +619,19 @@ impl Drop for EventDispatchManager {
             return;
         }
         let mut result = Ok(());
-        let ended = self.end(None, &mut result).map(|_| ());
+        let ended = self.end(None, &mut result);
         let concluded = match result {
-            // Its message is printed already, and a `drop` must not panic.
-            Err(Fault::Panic(_)) => ended,
-            result => ended.and_then(|()| self.conclude(result)),
+            // A panic has printed its message already, and a `drop` must not panic.
+            Err(fault) if matches!(*fault, Fault::Panic(_)) => Ok(()),
+            result => ended.and_then(|_| self.conclude(result)),
         };
-        if let Err(error) = concluded {
-            // Nobody is left to take the error, also not if there is no standard error.
-            let _ = writeln!(std::io::stderr(), "eventpy: while the manager was dropped: {error}");
+        match concluded {
+            // A forked copy of the manager has nothing to end.
+            Err(error) if error.kind() != ErrorKind::State => {
+                // Nobody is left to take the error, also not if there is no standard error.
+                let _ = writeln!(std::io::stderr(), "eventpy: a dropped manager: {error}");
+            }
+            _ => {}
         }
     }
 }

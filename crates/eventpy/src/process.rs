@@ -10,7 +10,7 @@ use std::any::type_name;
 use std::cell::RefCell;
 use std::ffi::OsString;
 
-use eventpy_engine::child::{self, Assignment, Source};
+use eventpy_engine::child::{self, Assignment, Face, Source};
 use eventpy_engine::{Error, ErrorKind, Launch};
 
 use crate::dispatcher::{EventDispatcher, Running};
@@ -19,8 +19,11 @@ use crate::encoding;
 /// What the registry knows of a dispatcher type.
 pub struct Registration {
     type_name: fn() -> &'static str,
-    load: fn(&[u8]) -> Result<Box<dyn Source>, String>,
+    load: Load,
 }
+
+/// Makes a dispatcher from its settings; the error is a sentence.
+type Load = fn(&[u8]) -> Result<Box<dyn Source>, String>;
 
 inventory::collect!(Registration);
 
@@ -67,7 +70,7 @@ fn unpack(assignment: &Assignment) -> Result<Box<dyn Source>, String> {
 
 /// In a dispatcher process: runs the dispatcher to its end and exits. Else it does nothing.
 pub fn run_if_dispatcher_process() {
-    child::run_if_dispatcher(unpack);
+    child::run_if_dispatcher(Face::default(), |assignment, _| unpack(assignment));
 }
 
 thread_local! {

@@ -45,7 +45,8 @@ pub(crate) enum Owner {
     Closure(&'static Location<'static>),
 }
 
-/// What went wrong in the delivery of an event.
+/// What went wrong in the delivery of an event. Always in a box: a result with one is passed on for
+/// every event, and a large one would cost more than the delivery.
 pub(crate) enum Fault {
     Error(Error),
     Panic(Box<dyn Any + Send>),
@@ -81,12 +82,12 @@ impl Routes {
         &mut self.listeners
     }
 
-    /// Reads the event out of a record. `None` if it has no callbacks: then it is not decoded.
+    /// Reads the event out of a record, unless it has no callbacks: then it is not decoded.
     #[inline]
-    pub(crate) fn receive(&mut self, record: &Record<'_>) -> Result<Option<ChannelId>, Error> {
+    pub(crate) fn receive(&mut self, record: &Record<'_>) -> Result<ChannelId, Box<Fault>> {
         let id = self.by_record[record.dispatcher().index()][usize::from(record.type_id()) - 1];
-        let received = self.channels[id.0].receive(record, &mut self.scratch)?;
-        Ok(received.then_some(id))
+        self.channels[id.0].receive(record, &mut self.scratch)?;
+        Ok(id)
     }
 
     /// Takes an event that the engine made. It comes back if it has no callbacks.
@@ -102,7 +103,11 @@ impl Routes {
 
     /// Calls every callback of a channel with the event that it has received.
     #[inline]
-    pub(crate) fn call(&mut self, id: ChannelId, context: &mut Context<'_>) -> Result<(), Fault> {
+    pub(crate) fn call(
+        &mut self,
+        id: ChannelId,
+        context: &mut Context<'_>,
+    ) -> Result<(), Box<Fault>> {
         self.channels[id.0].call(&mut self.listeners, context)
     }
 
@@ -167,8 +172,12 @@ struct Callback<E> {
 
 /// A channel whose event type only it knows.
 trait AnyChannel: Any + Send {
-    fn receive(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<bool, Error>;
-    fn call(&mut self, listeners: &mut Listeners, context: &mut Context<'_>) -> Result<(), Fault>;
+    fn receive(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<bool, Box<Fault>>;
+    fn call(
+        &mut self,
+        listeners: &mut Listeners,
+        context: &mut Context<'_>,
+    ) -> Result<(), Box<Fault>>;
 }
 
 impl<E> Default for Channel<E> {
@@ -179,16 +188,20 @@ impl<E> Default for Channel<E> {
 
 impl<E: Event> AnyChannel for Channel<E> {
     #[inline]
-    fn receive(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<bool, Error> {
+    fn receive(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<bool, Box<Fault>> {
         if self.callbacks.is_empty() {
             return Ok(false);
         }
-        E::Encoding::read(record, &mut self.event, scratch)?;
+        E::Encoding::read(record, &mut self.event, scratch).map_err(Fault::error)?;
         Ok(true)
     }
 
     /// Goes on behind a callback that failed or panicked, and reports the first that did.
-    fn call(&mut self, listeners: &mut Listeners, context: &mut Context<'_>) -> Result<(), Fault> {
+    fn call(
+        &mut self,
+        listeners: &mut Listeners,
+        context: &mut Context<'_>,
+    ) -> Result<(), Box<Fault>> {
         let Some(event) = &self.event else { return Ok(()) };
         let mut rest = self.callbacks.iter_mut();
         let mut result = Ok(());
@@ -200,8 +213,8 @@ impl<E: Event> AnyChannel for Channel<E> {
             }));
             match called {
                 Ok(Ok(())) => break,
-                Ok(Err(error)) => result = Fault::first(result, Fault::Error(error)),
-                Err(panic) => result = Fault::first(result, Fault::Panic(panic)),
+                Ok(Err(fault)) => result = Fault::first(result, fault),
+                Err(panic) => result = Fault::first(result, Box::new(Fault::Panic(panic))),
             }
         }
         if std::mem::needs_drop::<E>() {
@@ -218,15 +231,15 @@ impl<E: Event> Callback<E> {
         listeners: &mut Listeners,
         event: &E,
         context: &mut Context<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Box<Fault>> {
         (self.call)(listeners, event, context).map_err(|failure| self.failed(failure))
     }
 
     #[cold]
-    fn failed(&self, failure: Failure) -> Error {
+    fn failed(&self, failure: Failure) -> Box<Fault> {
         let reason = failure.sentence();
         let message = format!("callback {} for `{}` failed: {reason}", self.owner, E::NAME);
-        Error::with_source(ErrorKind::Callback, message, failure)
+        Fault::error(Error::with_source(ErrorKind::Callback, message, failure))
     }
 }
 
@@ -240,13 +253,20 @@ impl fmt::Display for Owner {
 }
 
 impl Fault {
+    #[cold]
+    fn error(error: Error) -> Box<Fault> {
+        Box::new(Fault::Error(error))
+    }
+
     /// The fault to report out of what went wrong so far and now: the first, but a panic before an
     /// error.
     #[cold]
-    pub(crate) fn first(so_far: Result<(), Fault>, now: Fault) -> Result<(), Fault> {
-        match (so_far, now) {
-            (Ok(()), now) | (Err(Fault::Error(_)), now @ Fault::Panic(_)) => Err(now),
-            (first, _) => first,
+    pub(crate) fn first(so_far: Result<(), Box<Fault>>, now: Box<Fault>) -> Result<(), Box<Fault>> {
+        match so_far {
+            Err(first) if !matches!((&*first, &*now), (Fault::Error(_), Fault::Panic(_))) => {
+                Err(first)
+            }
+            _ => Err(now),
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::error::Broken;
-use crate::layout::{MAX_SEGMENTS, RecordWord};
+use crate::layout::{MAX_SEGMENTS, RecordWord, max_inline_bytes, span_of};
 use crate::memory::Memory;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 use crate::wake::{self, Bell, HotFence};
 
 /// Reads records out of a ring.
@@ -20,6 +20,8 @@ pub struct Consumer<B: Bell> {
     limit: u64,
     /// The head that the producer knows.
     published: u64,
+    /// Bytes that the largest record takes.
+    max_span: u64,
     displaceable: bool,
     hot: HotFence,
     bell: Arc<B>,
@@ -28,6 +30,9 @@ pub struct Consumer<B: Bell> {
     /// The record that was yielded last: its word, and where its payload begins.
     last: (RecordWord, u64),
 }
+
+/// What was yielded before the first record.
+const NO_RECORD: (RecordWord, u64) = (RecordWord::NOTHING, 0);
 
 /// What a step through the ring found.
 pub enum Step<'a, B: Bell> {
@@ -56,16 +61,18 @@ pub struct Record<'a, B: Bell> {
 
 impl<B: Bell> Consumer<B> {
     pub(crate) fn new(memory: Arc<Memory>, displaceable: bool, bell: Arc<B>) -> Consumer<B> {
+        let max_span = span_of(max_inline_bytes(memory.capacity() as usize));
         Consumer {
             memory,
             position: 0,
             limit: 0,
             published: 0,
+            max_span,
             displaceable,
             hot: HotFence::Full,
             bell,
             copy: Vec::new(),
-            last: (RecordWord::from_bits(0), 0),
+            last: NO_RECORD,
         }
     }
 
@@ -87,14 +94,20 @@ impl<B: Bell> Consumer<B> {
             return Ok(self.limit != self.position);
         }
         let capacity = self.memory.capacity();
-        // In a displaceable ring the producer may have moved the head too, so that the tail can
-        // be further from our position; `read` takes the head over before it reads.
-        let in_range = tail > self.limit && (self.displaceable || tail - self.position <= capacity);
-        if !in_range || !tail.is_multiple_of(8) {
-            return Err(Broken::Tail { tail, position: self.position, capacity });
+        let broken = Broken::Tail { tail, position: self.position, capacity };
+        if tail < self.limit || !tail.is_multiple_of(8) {
+            return Err(broken);
         }
-        self.limit = tail;
-        Ok(true)
+        if tail - self.position > capacity {
+            // In a displaceable ring the producer may have moved the head too. It is looked at
+            // after the tail, so it is at least the one that made room for what ends there.
+            if !self.adopt_head()? || tail.saturating_sub(self.position) > capacity {
+                return Err(broken);
+            }
+        }
+        // The head may have passed that tail since.
+        self.limit = self.limit.max(tail);
+        Ok(self.limit != self.position)
     }
 
     /// Whether anything is committed that was not read. Costs one load of a line that only
@@ -132,7 +145,8 @@ impl<B: Bell> Consumer<B> {
         Ok(None)
     }
 
-    /// The record that was yielded last, once more. It is readable until the next one is yielded.
+    /// The record that was yielded last, once more. It is readable until the next call of
+    /// [`read`](Self::read), [`step`](Self::step) or [`release`](Self::release).
     #[inline]
     pub fn current(&self) -> Record<'_, B> {
         let (word, position) = self.last;
@@ -148,26 +162,27 @@ impl<B: Bell> Consumer<B> {
         &mut self,
         mut wanted: impl FnMut(RecordWord, u64) -> bool,
     ) -> Result<Option<Step<'_, B>>, Broken> {
-        loop {
-            self.adopt_head()?;
-            if self.position >= self.limit {
-                return Ok(None);
-            }
+        self.adopt_head()?;
+        // Every turn moves the position, so that a head that moves on and on can't hold us.
+        while self.position < self.limit {
             let at = self.position;
             let word = match self.read_word(at) {
                 Ok(word) => word,
                 // The producer may have reused the place under our eyes; then the head has moved.
-                Err(broken) if self.head_is(at) => return Err(broken),
-                Err(_) => continue,
+                Err(broken) => match self.adopt_head()? {
+                    true => continue,
+                    false => return Err(broken),
+                },
             };
             let skipped =
                 Skipped { word, first_word: self.memory.word(at + 8).load(Ordering::Relaxed) };
             let keep = !word.is_pad() && wanted(word, at);
             if keep {
+                self.last = NO_RECORD;
                 self.copy.resize(word.len(), 0);
                 self.memory.read(at + 8, &mut self.copy);
             }
-            if !self.claim(at, at + word.span()) || word.is_pad() {
+            if !self.claim(at, at + word.span())? || word.is_pad() {
                 continue;
             }
             return Ok(Some(if keep {
@@ -177,11 +192,12 @@ impl<B: Bell> Consumer<B> {
                 Step::Skipped(skipped)
             }));
         }
+        Ok(None)
     }
 
     /// Looks at the words of all records within the limit without reading them, oldest first. In
-    /// a displaceable ring it begins again when the producer displaced what it looked at;
-    /// `restart` is called then.
+    /// a displaceable ring the producer may overtake it; then all that it looked at is gone,
+    /// `restart` is called, and it goes on behind that. What it has seen may be displaced later.
     ///
     /// # Errors
     /// [`Broken`] when a record is not one that a sound producer writes.
@@ -191,23 +207,23 @@ impl<B: Bell> Consumer<B> {
         restart: fn(&mut T),
         mut look: impl FnMut(&mut T, RecordWord, u64),
     ) -> Result<(), Broken> {
-        'again: loop {
-            self.adopt_head()?;
-            restart(state);
-            let mut at = self.position;
-            while at < self.limit {
-                let word = self.read_word(at);
-                if self.displaceable && !self.head_is(self.position) {
-                    continue 'again;
-                }
-                let word = word?;
-                if !word.is_pad() {
-                    look(state, word, at);
-                }
-                at += word.span();
+        self.adopt_head()?;
+        restart(state);
+        let mut at = self.position;
+        while at < self.limit {
+            let word = self.read_word(at);
+            if self.adopt_head()? && at < self.position {
+                at = self.position;
+                restart(state);
+                continue;
             }
-            return Ok(());
+            let word = word?;
+            if !word.is_pad() {
+                look(state, word, at);
+            }
+            at += word.span();
         }
+        Ok(())
     }
 
     /// Tells the producer how far we are, and wakes it if it waits for that room.
@@ -235,11 +251,9 @@ impl<B: Bell> Consumer<B> {
         wake::announce(&self.memory.header().consumer_asleep, 1);
     }
 
-    /// Takes the announcement back; true if the producer saw it and rang the bell.
+    /// Takes the announcement back; true if the producer saw it first, and rings the bell.
     pub fn stay_awake(&self) -> bool {
-        let was = self.memory.header().consumer_asleep.load(Ordering::Relaxed);
-        wake::retract(&self.memory.header().consumer_asleep);
-        was == 0
+        !wake::retract(&self.memory.header().consumer_asleep)
     }
 
     /// What the producer has counted for a type so far: events sent and dropped by it. The
@@ -259,23 +273,34 @@ impl<B: Bell> Consumer<B> {
     fn read_word(&self, at: u64) -> Result<RecordWord, Broken> {
         // Relaxed: ordered by the acquire of the tail.
         let word = RecordWord::from_bits(self.memory.word(at).load(Ordering::Relaxed));
-        let room = self.memory.contiguous(at).min(self.limit - at);
+        let room = self.memory.contiguous(at).min(self.limit - at).min(self.max_span);
         if word.span() > room {
             return Err(Broken::Record { position: at, len: word.len() as u32, room });
         }
         Ok(word)
     }
 
-    /// In a displaceable ring the producer may have moved the head over records that it dropped.
-    fn adopt_head(&mut self) -> Result<(), Broken> {
+    /// In a displaceable ring the producer may have moved the head over records that it dropped:
+    /// goes there; true if it has. If not, nothing that was read from the position on was written
+    /// over: a word that was read before would have shown it.
+    fn adopt_head(&mut self) -> Result<bool, Broken> {
         if !self.displaceable {
-            return Ok(());
+            return Ok(false);
         }
+        // Acquire: pairs with the producer's release fence after its exchange. Whoever has read
+        // what was written behind that fence finds the head moved.
+        fence(Ordering::Acquire);
         // Acquire: pairs with the producer's exchange.
         let head = self.memory.header().head.load(Ordering::Acquire);
         if head == self.position {
-            return Ok(());
+            return Ok(false);
         }
+        self.go_to(head)?;
+        Ok(true)
+    }
+
+    /// Goes on where the producer has moved the head to.
+    fn go_to(&mut self, head: u64) -> Result<(), Broken> {
         // Displacing never passes the published tail, but that may be newer than our limit.
         let tail = self.memory.header().tail.load(Ordering::Acquire);
         if head < self.position || head > tail || !head.is_multiple_of(8) || tail < self.limit {
@@ -286,22 +311,21 @@ impl<B: Bell> Consumer<B> {
         Ok(())
     }
 
-    fn head_is(&self, at: u64) -> bool {
-        self.memory.header().head.load(Ordering::Acquire) == at
-    }
-
-    fn claim(&mut self, from: u64, to: u64) -> bool {
+    /// Takes the range for this side, if the producer has not displaced its beginning: goes behind
+    /// it or, if it was too late, where the producer has moved the head to.
+    fn claim(&mut self, from: u64, to: u64) -> Result<bool, Broken> {
+        let head = &self.memory.header().head;
         // AcqRel: our copy comes before it; whoever wins owns the range.
-        let won = self.memory.header().head.compare_exchange(
-            from,
-            to,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        if won.is_ok() {
-            self.position = to;
+        match head.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                self.position = to;
+                Ok(true)
+            }
+            Err(head) => {
+                self.go_to(head)?;
+                Ok(false)
+            }
         }
-        won.is_ok()
     }
 }
 

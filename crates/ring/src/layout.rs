@@ -3,6 +3,7 @@
 use crate::sync::AtomicU64;
 
 /// `EVPYRING`, the first eight bytes of a ring.
+#[cfg(not(loom))]
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"EVPYRING");
 /// The layout that this crate reads and writes.
 pub const VERSION: u64 = 1;
@@ -11,6 +12,7 @@ pub const MIN_CAPACITY: usize = 4096;
 /// The largest ring, in bytes.
 pub const MAX_CAPACITY: usize = 1 << 30;
 /// Bytes before the first record.
+#[cfg(not(loom))]
 pub(crate) const HEADER_BYTES: usize = 4096;
 /// Counters exist for this many type ids: 1 to `MAX_EVENT_TYPES`.
 pub const MAX_EVENT_TYPES: usize = if cfg!(loom) { 2 } else { 128 };
@@ -88,6 +90,9 @@ pub struct RecordWord {
 }
 
 impl RecordWord {
+    /// No record.
+    pub(crate) const NOTHING: RecordWord = RecordWord { len: 0, type_id: 0, flags: 0 };
+
     pub(crate) fn new(type_id: u16, len: usize, large: bool) -> RecordWord {
         let flags = if large { FLAG_LARGE } else { 0 };
         RecordWord { len: len as u32, type_id, flags }
@@ -147,7 +152,8 @@ pub(crate) fn span_of(len: usize) -> u64 {
 
 /// The largest payload that travels in a ring of `capacity` bytes; a larger one needs a segment.
 pub fn max_inline_bytes(capacity: usize) -> usize {
-    MAX_RECORD_BYTES.min(capacity / 8)
+    // A model has room for a few words only.
+    if cfg!(loom) { capacity } else { MAX_RECORD_BYTES.min(capacity / 8) }
 }
 
 /// Whether a ring can have `capacity` bytes, and if not, the nearest size that it can have.

@@ -10,7 +10,6 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
-const PAGE_BYTES: usize = 4096;
 const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// A refused call: what was tried, and why it was refused.
@@ -45,7 +44,7 @@ pub(crate) fn file_of(fd: OwnedFd) -> File {
     File::from(fd)
 }
 
-/// Shared memory mapped into this process, with an unmapped page behind it.
+/// Shared memory mapped into this process, with a page behind it that nobody may touch.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
@@ -67,42 +66,41 @@ impl Mapping {
         writable: bool,
         populate: bool,
     ) -> Result<Mapping, Refused> {
-        let reserved = bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
-        // SAFETY: a null hint lets the kernel choose the place; nothing that exists is touched.
-        let start = unsafe {
-            rustix::mm::mmap_anonymous(
-                std::ptr::null_mut(),
-                reserved,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        }
-        .map_err(refused("reserve address space (mmap)"))?;
-        let mapping =
-            Mapping { start: NonNull::new(start.cast()).expect("a mapping is not null"), bytes };
-        let mut flags = MapFlags::SHARED | MapFlags::FIXED;
+        let page = rustix::param::page_size();
+        let guard = bytes.next_multiple_of(page);
+        let mut flags = MapFlags::SHARED;
         flags.set(MapFlags::POPULATE, populate);
         let protection =
             if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
-        // SAFETY: the fixed range lies within the reservation made above, which nothing else uses.
-        unsafe { rustix::mm::mmap(start, bytes, protection, flags, fd, 0) }
-            .map_err(refused("map shared memory (mmap)"))?;
+        // SAFETY: a null hint lets the kernel choose the place; nothing that exists is touched.
+        let start = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), guard + page, protection, flags, fd, 0)
+        }
+        .map_err(refused("map shared memory (mmap)"))?;
+        let start = NonNull::new(start.cast()).expect("a mapping is not null");
+        let mapping = Mapping { start, bytes };
+        // The last page lies past the end of the memory; without rights it can't be touched at all.
+        mapping.protect(guard, page, MprotectFlags::empty())?;
         Ok(mapping)
     }
 
-    /// Takes the right to write away from everything behind the first `writable_bytes`.
+    /// Takes the right to write away from every whole page behind the first `writable_bytes`.
     pub(crate) fn protect_after(&self, writable_bytes: usize) -> Result<(), Refused> {
-        // SAFETY: the offset lies within the mapping.
-        let rest = unsafe { self.start.add(writable_bytes) };
-        // SAFETY: the range is the rest of this mapping, and nothing writes there on this side.
-        unsafe {
-            rustix::mm::mprotect(
-                rest.as_ptr().cast(),
-                self.bytes - writable_bytes,
-                MprotectFlags::READ,
-            )
+        let from = writable_bytes.next_multiple_of(rustix::param::page_size());
+        match self.bytes.checked_sub(from) {
+            None | Some(0) => Ok(()),
+            Some(rest) => self.protect(from, rest, MprotectFlags::READ),
         }
-        .map_err(refused("protect shared memory (mprotect)"))
+    }
+
+    /// Leaves only some rights to the pages of a range, which nothing on this side has a use for
+    /// that it takes away.
+    fn protect(&self, from: usize, bytes: usize, rights: MprotectFlags) -> Result<(), Refused> {
+        // SAFETY: the offset lies within the mapping or its guard page.
+        let place = unsafe { self.start.add(from) };
+        // SAFETY: the range belongs to this mapping, and no reference into it is alive.
+        unsafe { rustix::mm::mprotect(place.as_ptr().cast(), bytes, rights) }
+            .map_err(refused("protect shared memory (mprotect)"))
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
@@ -116,9 +114,10 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        let reserved = self.bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
-        // SAFETY: the range was reserved by `new` and no reference into it outlives the mapping.
-        let result = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), reserved) };
+        let page = rustix::param::page_size();
+        let mapped = self.bytes.next_multiple_of(page) + page;
+        // SAFETY: the range was mapped by `new` and no reference into it outlives the mapping.
+        let result = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), mapped) };
         debug_assert!(result.is_ok(), "a mapping of our own can't be unmapped: {result:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::Full;
 use crate::layout::{MAX_EVENT_TYPES, RecordWord, max_inline_bytes, span_of};
 use crate::memory::Memory;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 use crate::wake::{self, Bell, ColdFence, HotFence};
 
 /// Writes records into a ring.
@@ -64,7 +64,7 @@ impl<B: Bell> Producer<B> {
             last: 0,
             published: 0,
             head: 0,
-            max_record: if cfg!(loom) { capacity } else { max_inline_bytes(capacity) },
+            max_record: max_inline_bytes(capacity),
             displaceable,
             hot: HotFence::Full,
             bell,
@@ -150,7 +150,7 @@ impl<B: Bell> Producer<B> {
     }
 
     /// Takes the oldest published record out of a displaceable ring if `may_displace` agrees,
-    /// given its word and whether a newer record than it may be assumed to exist at a position.
+    /// given its word and where it begins.
     pub fn displace(&mut self, may_displace: impl FnOnce(RecordWord, u64) -> bool) -> Displacement {
         let shared = &self.memory.header().head;
         // Acquire: pairs with the consumer's exchange; its copy out of that range is done.
@@ -171,6 +171,9 @@ impl<B: Bell> Producer<B> {
         let won =
             shared.compare_exchange(head, head + word.span(), Ordering::AcqRel, Ordering::Acquire);
         self.head = won.map_or_else(|moved| moved, |_| head + word.span());
+        // Release: pairs with the consumer's acquire fence in `adopt_head`. Whoever reads what is
+        // written over the displaced record finds that the head has moved.
+        fence(Ordering::Release);
         match won {
             Ok(_) if !word.is_pad() => Displacement::Displaced(Displaced { word, first_word }),
             _ => Displacement::Moved,

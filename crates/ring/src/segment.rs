@@ -4,8 +4,9 @@
 //! record; the consumer gives it back with [`Segments::give_back`](crate::Segments), and the
 //! producer fills it again. Neither side keeps a descriptor, only the mapping.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use crate::error::{AttachError, CreateError};
 use crate::os::{self, Mapping};
@@ -103,12 +104,20 @@ pub fn parcel(bytes: &[u8]) -> Result<OwnedFd, CreateError> {
     Ok(file.into())
 }
 
-/// A private copy of the first `len` bytes that [`parcel`] packed in another process.
+/// A private copy of the first `len` bytes that [`parcel`] packed in another process. The caller
+/// sees to it that `len` is no more than it has memory for.
 ///
 /// # Errors
-/// When the memory is smaller or can't be read.
-pub fn unpack(fd: OwnedFd, len: usize) -> std::io::Result<Vec<u8>> {
-    use std::os::unix::fs::FileExt;
+/// When the descriptor is not one of shared memory, which alone is read without waiting, or when
+/// the memory is smaller.
+pub fn unpack(fd: OwnedFd, len: usize) -> io::Result<Vec<u8>> {
+    let (found, ..) = os::sealed_size(fd.as_fd()).map_err(|(action, source)| {
+        io::Error::new(source.kind(), format!("cannot {action}: {source}"))
+    })?;
+    if found < len as u64 {
+        let message = format!("the parcel has {found} bytes, where {len} were announced");
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+    }
     let mut bytes = vec![0; len];
     os::file_of(fd).read_exact_at(&mut bytes, 0)?;
     Ok(bytes)

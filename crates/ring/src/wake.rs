@@ -92,10 +92,10 @@ pub(crate) fn announce(flag: &AtomicU64, state: u64) {
     flag.store(state, Ordering::Relaxed);
 }
 
-/// Takes the announcement back.
-pub(crate) fn retract(flag: &AtomicU64) {
-    // Relaxed: a waker that still sees the announcement rings once too often.
-    flag.store(0, Ordering::Relaxed);
+/// Takes the announcement back; false if a waker took it first, and rings the bell.
+pub(crate) fn retract(flag: &AtomicU64) -> bool {
+    // Relaxed: the exchange itself decides who has taken it.
+    flag.swap(0, Ordering::Relaxed) != 0
 }
 
 /// W2 and W3. `due` says whether a sleeper that announced this state is to be woken.

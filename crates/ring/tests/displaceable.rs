@@ -202,7 +202,11 @@ fn race(records: u64, most: usize, reader: impl Fn(&mut Consumer<Silent>, &mut V
         });
         let mut read = Vec::new();
         while !done.load(Ordering::Acquire) {
+            let before = read.len();
             reader(&mut consumer, &mut read);
+            if read.len() == before {
+                thread::yield_now();
+            }
         }
         reader(&mut consumer, &mut read);
         (writer.join().expect("the writer does not panic"), read)

@@ -30,7 +30,11 @@ pub struct Emitter {
     control: Arc<Control>,
     status: Arc<Status>,
     name: String,
+    pause: Pause,
 }
+
+/// How to sleep: calls what it is given, once.
+pub type Pause = fn(&mut (dyn FnMut() + Send));
 
 struct EventType {
     name: String,
@@ -84,7 +88,14 @@ impl Emitter {
             control,
             status,
             name: setup.name,
+            pause: |sleep| sleep(),
         }
+    }
+
+    /// Sets what happens around a sleep for want of room: a face whose language has a lock lets go
+    /// of it meanwhile.
+    pub fn set_pause(&mut self, pause: Pause) {
+        self.pause = pause;
     }
 
     /// Room for an event of a type with at least `least` bytes of payload. Up to
@@ -294,7 +305,9 @@ impl Emitter {
             return Ok(());
         }
         self.status.pause_update();
-        let waited = self.status.wait_for(&self.space, self.finishing);
+        let (status, space, finishing) = (&self.status, &self.space, self.finishing);
+        let mut waited = Waited::Room;
+        (self.pause)(&mut || waited = status.wait_for(space, finishing));
         self.producer.stay_awake();
         self.resume_update();
         match waited {

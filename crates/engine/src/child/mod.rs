@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use eventpy_ring::{ColdFence, EventBell, HotFence};
 use rustix::fs::{Mode, OFlags};
@@ -24,7 +25,7 @@ use crate::control::{Control, Received};
 use crate::error::{Error, ErrorKind};
 use crate::protocol::{ENVIRONMENT, FromChild, Setup, ToChild, VERSION, cut};
 
-pub use emitter::{Emitter, Slot};
+pub use emitter::{Emitter, Pause, Slot};
 pub use life::{Failure, Source};
 
 /// What the manager sent.
@@ -62,7 +63,7 @@ impl Default for Face {
     }
 }
 
-/// Tells this dispatcher process that it is to end at once, from any thread or signal handler.
+/// This dispatcher process's end: to ask for it, to wait for it, from any thread or signal handler.
 #[derive(Clone)]
 pub struct Interrupter(Arc<status::Status>);
 
@@ -70,6 +71,28 @@ impl Interrupter {
     /// As SIGTERM does: the current update need not get its events through.
     pub fn interrupt(&self) {
         self.0.interrupt();
+    }
+
+    /// Ends the dispatcher after the current update; `finish` runs.
+    pub fn end(&self) {
+        self.0.end();
+    }
+
+    /// Whether the dispatcher is to end.
+    pub fn is_ending(&self) -> bool {
+        self.0.is_ending()
+    }
+
+    /// Sleeps as [`Emitter::wait`] does, without an emitter; false when the dispatcher is to end,
+    /// which cuts the sleep short. Events of a batch that has not ended are not sent before it.
+    pub fn wait(&self, time: Duration) -> bool {
+        let timed = self.0.update_in_progress().is_some();
+        self.0.pause_update();
+        let slept = self.0.sleep(time);
+        if timed {
+            self.0.resume_update();
+        }
+        slept
     }
 
     /// Whether the dispatcher is in `update`, where an interruption may reach the user's code.

@@ -25,7 +25,9 @@ const LOCATE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The terminal's Ctrl-C reaches every process of its group; only the manager decides. A handler
 /// that does nothing, unlike ignoring the signal, is not passed on to programs that are started.
 pub(crate) fn ignore_terminal_interrupt() -> io::Result<()> {
-    signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false))).map(|_| ())
+    signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?;
+    os::let_interrupt_through();
+    Ok(())
 }
 
 /// Starts the watcher. It lives as long as the process.

@@ -1,0 +1,376 @@
+//! What callbacks may do, and what happens when one fails.
+
+#![forbid(unsafe_code)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use eventpy::{
+    Context, DispatcherEnded, DispatcherFailed, Emitter, ErrorKind, Event, EventDispatchManager,
+    EventDispatcher, EventListener, Failure, Subscriptions,
+};
+use serde::{Deserialize, Serialize};
+
+#[derive(Event, Serialize, Deserialize)]
+struct Count(u64);
+
+#[derive(Event, Serialize, Deserialize)]
+struct Finished {
+    updates: u64,
+}
+
+/// Counts in one update and then does what `then` says.
+#[derive(Serialize, Deserialize)]
+struct Counter {
+    up_to: u64,
+    then: Then,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy)]
+enum Then {
+    End,
+    Wait,
+    Fail,
+    Panic,
+}
+
+#[eventpy::dispatcher]
+impl EventDispatcher for Counter {
+    type Events = (Count, Finished);
+    type State = u64;
+
+    fn init(&mut self) -> eventpy::Result<u64> {
+        Ok(0)
+    }
+
+    fn update(
+        &mut self,
+        updates: &mut u64,
+        emitter: &mut Emitter<Self::Events>,
+    ) -> eventpy::Result<()> {
+        *updates += 1;
+        emitter.emit_all((1..=self.up_to).map(Count))?;
+        match self.then {
+            Then::End => emitter.end(),
+            Then::Wait => while emitter.wait(Duration::from_secs(60)) {},
+            Then::Fail => return Err(Failure::new("the well is dry")),
+            Then::Panic => panic!("the well is deep"),
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, updates: u64, emitter: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
+        emitter.emit(Finished { updates })?;
+        Ok(())
+    }
+}
+
+fn counting(up_to: u64, then: Then) -> EventDispatchManager {
+    EventDispatchManager::new().dispatcher(Counter { up_to, then })
+}
+
+/// What callbacks have noted down.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Notes {
+    fn add(&self, note: impl ToString) {
+        self.0.lock().unwrap().push(note.to_string());
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+/// Pumps until something is there to look at.
+fn pump_until(manager: &mut EventDispatchManager, done: impl Fn() -> bool) -> eventpy::Result<()> {
+    let watchdog = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < watchdog, "nothing comes");
+        manager.invoke_dispatch_timeout(Duration::from_secs(1))?;
+    }
+    Ok(())
+}
+
+struct Fussy {
+    dislikes: u64,
+}
+
+impl EventListener for Fussy {
+    fn subscribe(subscriptions: &mut Subscriptions<Self>) {
+        subscriptions.on(Self::on_count);
+    }
+}
+
+impl Fussy {
+    fn on_count(&mut self, count: &Count) -> Result<(), std::io::Error> {
+        match count.0 == self.dislikes {
+            true => Err(std::io::Error::other("no room on the shelf")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[eventpy::test]
+fn an_error_lets_the_others_run_and_keeps_the_rest_queued() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(5, Then::Wait).listener(Fussy { dislikes: 3 });
+    let noted = notes.clone();
+    manager.on(move |count: &Count| noted.add(count.0));
+    manager.deploy_dispatchers()?;
+
+    let error = manager.invoke_dispatch_timeout(Duration::from_secs(60)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(
+        error.to_string(),
+        "callback of listener `Fussy` for `Count` failed: no room on the shelf"
+    );
+    let failure = Failure::from(error);
+    let cause = failure.error().source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    assert!(cause.is_some(), "the callback's own error is the source");
+    assert_eq!(notes.take(), ["1", "2", "3"]);
+
+    assert_eq!(manager.invoke_dispatch()?, 2);
+    assert_eq!(notes.take(), ["4", "5"]);
+    assert!(manager.end_dispatchers()?.is_clean());
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_closure_that_fails_is_named_by_its_place() -> eventpy::Result<()> {
+    let mut manager = counting(1, Then::Wait);
+    manager.on(|_: &Count| Err(Failure::new("not today")));
+    manager.deploy_dispatchers()?;
+    let error = manager.invoke_dispatch_timeout(Duration::from_secs(60)).unwrap_err().to_string();
+    let file = file!();
+    assert!(error.starts_with(&format!("callback at {file}:")), "{error}");
+    assert!(error.ends_with("for `Count` failed: not today"), "{error}");
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_panic_lets_the_others_run_and_keeps_the_rest_queued() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(3, Then::Wait);
+    manager.on(|count: &Count| assert_ne!(count.0, 2, "two is one too many"));
+    let noted = notes.clone();
+    manager.on(move |count: &Count| noted.add(count.0));
+    manager.deploy_dispatchers()?;
+
+    let pump = || manager.invoke_dispatch_timeout(Duration::from_secs(60));
+    let panic = catch_unwind(AssertUnwindSafe(pump)).unwrap_err();
+    assert!(panic.downcast_ref::<String>().unwrap().contains("two is one too many"));
+    assert_eq!(notes.take(), ["1", "2"]);
+
+    assert_eq!(manager.invoke_dispatch()?, 1);
+    assert_eq!(notes.take(), ["3"]);
+    Ok(())
+}
+
+#[eventpy::test]
+fn an_error_while_ending_does_not_stop_the_end() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(3, Then::Wait).dispatcher(Counter { up_to: 3, then: Then::Wait });
+    let noted = notes.clone();
+    manager.on(move |_: &Finished| {
+        noted.add("finished");
+        Err(Failure::new("not today"))
+    });
+    manager.deploy_dispatchers()?;
+    let error = manager.end_dispatchers().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(notes.len(), 2);
+    assert!(!manager.is_deployed());
+    assert!(manager.end_report().is_clean());
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_failure_that_nobody_takes_is_the_error_of_the_pump() -> eventpy::Result<()> {
+    for (then, reason) in [(Then::Fail, "the well is dry"), (Then::Panic, "the well is deep")] {
+        let notes = Notes::default();
+        let mut manager = counting(2, then);
+        let noted = notes.clone();
+        manager.on(move |count: &Count| noted.add(count.0));
+        let noted = notes.clone();
+        manager.on(move |finished: &Finished| noted.add(format!("after {}", finished.updates)));
+        manager.deploy_dispatchers()?;
+
+        let failure = pump_until(&mut manager, || false).unwrap_err();
+        let error: &eventpy::Error = failure.error().downcast_ref().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Dispatcher);
+        assert!(error.to_string().contains("dispatcher `Counter` failed"), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+        assert_eq!(notes.take(), ["1", "2", "after 1"], "all that it sent comes first");
+
+        let report = manager.end_dispatchers()?;
+        assert!(report.get("Counter").unwrap().failure.as_ref().unwrap().contains(reason));
+    }
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_failure_that_is_listened_to_is_an_event() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(0, Then::Fail);
+    let noted = notes.clone();
+    manager.on(move |failed: &DispatcherFailed| noted.add(&failed.reason));
+    manager.deploy_dispatchers()?;
+    pump_until(&mut manager, || notes.len() > 0)?;
+    assert_eq!(notes.take(), ["the well is dry"]);
+    manager.end_dispatchers()?;
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_callback_may_end_the_dispatchers() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(100, Then::Wait);
+    let noted = notes.clone();
+    manager.on_with(move |count: &Count, context: &mut Context| {
+        noted.add(count.0);
+        if count.0 == 7 {
+            context.end_dispatchers();
+        }
+    });
+    let noted = notes.clone();
+    manager.on(move |_: &Finished| noted.add("finished"));
+    manager.deploy_dispatchers()?;
+    pump_until(&mut manager, || notes.len() > 0)?;
+
+    assert!(!manager.is_deployed());
+    assert_eq!(notes.len(), 101, "what was sent before the end is delivered");
+    assert!(manager.end_report().is_clean());
+    assert_eq!(manager.invoke_dispatch().unwrap_err().kind(), ErrorKind::State);
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_callback_may_subscribe_from_the_next_event_on() -> eventpy::Result<()> {
+    struct Late(Notes);
+    impl EventListener for Late {
+        fn subscribe(subscriptions: &mut Subscriptions<Self>) {
+            subscriptions.on(|late, count: &Count| late.0.add(format!("listener {}", count.0)));
+        }
+    }
+    let notes = Notes::default();
+    let mut manager = counting(3, Then::Wait);
+    let noted = notes.clone();
+    manager.on_with(move |count: &Count, context: &mut Context| {
+        if count.0 == 2 {
+            let noted = noted.clone();
+            context.register_listener(Late(noted.clone()));
+            context.on(move |count: &Count| noted.add(format!("closure {}", count.0)));
+        }
+    });
+    manager.deploy_dispatchers()?;
+    pump_until(&mut manager, || notes.len() > 0)?;
+    assert_eq!(notes.take(), ["listener 3", "closure 3"]);
+    assert!(manager.listener_mut::<Late>().is_some());
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_callback_may_read_the_statistics() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(2, Then::Wait);
+    let noted = notes.clone();
+    manager.on_with(move |_: &Count, context: &mut Context| {
+        noted.add(context.stats().dispatchers[0].counts.delivered);
+    });
+    manager.deploy_dispatchers()?;
+    pump_until(&mut manager, || notes.len() == 2)?;
+    assert_eq!(notes.take(), ["1", "2"]);
+    Ok(())
+}
+
+#[eventpy::test]
+fn an_event_without_a_callback_is_counted_as_delivered() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(5, Then::End);
+    let noted = notes.clone();
+    manager.on(move |_: &DispatcherEnded| noted.add("ended"));
+    manager.deploy_dispatchers()?;
+    pump_until(&mut manager, || notes.len() > 0)?;
+    let counts = manager.end_dispatchers()?.get("Counter").unwrap().counts;
+    assert_eq!((counts.sent, counts.delivered), (6, 6), "five counts and the end");
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_dropped_manager_delivers_what_its_end_brings() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(0, Then::Wait);
+    let noted = notes.clone();
+    manager.on(move |_: &Finished| noted.add("finished"));
+    manager.deploy_dispatchers()?;
+    drop(manager);
+    assert_eq!(notes.take(), ["finished"]);
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_manager_that_a_panic_drops_calls_nobody() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(0, Then::Wait);
+    let noted = notes.clone();
+    manager.on(move |_: &Finished| noted.add("finished"));
+    manager.deploy_dispatchers()?;
+    let panicked = catch_unwind(AssertUnwindSafe(move || {
+        let _manager = manager;
+        panic!("on purpose");
+    }));
+    assert!(panicked.is_err());
+    assert!(notes.take().is_empty());
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_manager_may_move_to_another_thread() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(3, Then::Wait);
+    let noted = notes.clone();
+    manager.on(move |count: &Count| noted.add(count.0));
+    let elsewhere = notes.clone();
+    let ended = std::thread::spawn(move || {
+        manager.deploy_dispatchers()?;
+        pump_until(&mut manager, || elsewhere.len() == 3)?;
+        Ok::<_, Failure>(manager.end_dispatchers()?)
+    });
+    assert!(ended.join().unwrap()?.is_clean());
+    assert_eq!(notes.take(), ["1", "2", "3"]);
+    Ok(())
+}
+
+#[eventpy::test]
+fn two_dispatchers_of_one_type_reach_the_same_callbacks() -> eventpy::Result<()> {
+    let notes = Notes::default();
+    let mut manager = counting(2, Then::Wait);
+    manager.register_dispatcher(Counter { up_to: 3, then: Then::Wait })?;
+    let noted = notes.clone();
+    manager.on(move |count: &Count| noted.add(count.0));
+    manager.deploy_dispatchers()?;
+    pump_until(&mut manager, || notes.len() == 5)?;
+    let report = manager.end_dispatchers()?;
+    let delivered = |name| report.get(name).unwrap().counts.delivered;
+    assert_eq!((delivered("Counter"), delivered("Counter#2")), (3, 4), "with one `Finished` each");
+    Ok(())
+}
+
+#[eventpy::test]
+fn bad_options_in_the_builder_are_the_error_of_deploy() {
+    let options = eventpy::DispatcherOptions::default().buffer_bytes(1000);
+    let counter = Counter { up_to: 1, then: Then::End };
+    let mut manager = EventDispatchManager::new().dispatcher_with(counter, options);
+    for _attempt in 0..2 {
+        let error = manager.deploy_dispatchers().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Options);
+        assert!(error.to_string().contains("1000"), "{error}");
+    }
+}

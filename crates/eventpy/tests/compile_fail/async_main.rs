@@ -1,0 +1,4 @@
+#[eventpy::main]
+async fn main() -> eventpy::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,9 @@
+#[eventpy::dispatcher]
+struct Clock;
+
+struct Watch;
+
+#[eventpy::dispatcher]
+impl Watch {}
+
+fn main() {}

@@ -1,0 +1,5 @@
+#[eventpy::main]
+fn start() {}
+
+#[eventpy::main(now)]
+fn main() {}

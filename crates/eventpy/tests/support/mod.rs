@@ -1,0 +1,323 @@
+//! What the tests with real processes share: waiting under a watchdog, notes from callbacks and
+//! from dispatchers, processes of their own, and what this process holds of the operating system.
+
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use eventpy::{DispatcherReport, EventDispatchManager, State};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use serde::{Deserialize, Serialize};
+
+/// Nothing takes so long unless something hangs.
+pub const WATCHDOG: Duration = Duration::from_secs(120);
+
+/// Waits until `is_so`, which `what` says in words.
+#[track_caller]
+pub fn wait_until(what: impl Display, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < WATCHDOG, "still not so: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Pumps until `done`, and returns how many events were delivered.
+#[track_caller]
+pub fn pump_until(
+    manager: &mut EventDispatchManager,
+    mut done: impl FnMut(&EventDispatchManager) -> bool,
+) -> Result<usize, eventpy::Error> {
+    let start = Instant::now();
+    let mut delivered = 0;
+    while !done(manager) {
+        assert!(start.elapsed() < WATCHDOG, "still waiting: {:#?}", manager.stats());
+        delivered += manager.invoke_dispatch_timeout(Duration::from_millis(20))?;
+    }
+    Ok(delivered)
+}
+
+/// Waits, without a pump, until a dispatcher has sent so many events.
+#[track_caller]
+pub fn wait_for_sent(manager: &EventDispatchManager, dispatcher: usize, sent: u64) {
+    wait_until(format_args!("{sent} events are sent"), || {
+        manager.stats().dispatchers[dispatcher].counts.sent >= sent
+    });
+}
+
+/// The process of a dispatcher.
+#[track_caller]
+pub fn pid_of(manager: &EventDispatchManager, dispatcher: usize) -> u32 {
+    manager.stats().dispatchers[dispatcher].pid.expect("it has a process")
+}
+
+/// Whether a dispatcher has neither a process nor a plan for one.
+pub fn has_ended(manager: &EventDispatchManager, dispatcher: usize) -> bool {
+    matches!(manager.stats().dispatchers[dispatcher].state, State::Ended | State::Failed)
+}
+
+#[track_caller]
+pub fn assert_balanced(report: &DispatcherReport) {
+    let counts = report.counts;
+    assert_eq!(counts.sent, counts.delivered + counts.dropped, "{report:#?}");
+    assert_eq!(counts.lost, 0, "{report:#?}");
+}
+
+/// What callbacks have noted down.
+pub struct Notes<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Notes<T> {
+    pub fn new() -> Notes<T> {
+        Notes(Arc::new(Mutex::new(Vec::new())))
+    }
+
+    pub fn add(&self, note: T) {
+        self.0.lock().unwrap().push(note);
+    }
+
+    pub fn take(&self) -> Vec<T> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+impl<T> Clone for Notes<T> {
+    fn clone(&self) -> Notes<T> {
+        Notes(Arc::clone(&self.0))
+    }
+}
+
+/// A file to which dispatchers append lines from their processes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Diary(PathBuf);
+
+impl Diary {
+    pub fn new(folder: &Path, name: impl Display) -> Diary {
+        Diary(folder.join(format!("{name}.diary")))
+    }
+
+    pub fn write(&self, line: impl Display) -> std::io::Result<()> {
+        let mut file = File::options().append(true).create(true).open(&self.0)?;
+        // One call, so that a line is there as a whole or not at all.
+        file.write_all(format!("{line}\n").as_bytes())
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        let text = fs::read_to_string(&self.0).unwrap_or_default();
+        text.lines().map(String::from).collect()
+    }
+
+    pub fn count(&self, line: &str) -> usize {
+        self.lines().iter().filter(|found| *found == line).count()
+    }
+}
+
+/// Tells a test that it runs in a process of its own, and what for.
+const PART: &str = "EVENTPY_TEST_PART";
+
+/// The part that this process plays in the test; `None` where the test was started by its harness.
+pub fn part() -> Option<String> {
+    std::env::var(PART).ok().and_then(|part| part.split('@').next().map(String::from))
+}
+
+/// Runs the body of a test alone in a process of its own, which has one thread.
+#[track_caller]
+pub fn alone(
+    test: &str,
+    body: impl FnOnce() -> eventpy::Result<()>,
+) -> Result<(), eventpy::Failure> {
+    if part().is_some() {
+        return body();
+    }
+    let (status, output) = Companion::start(test, "alone").wait();
+    assert!(status.success() && output.contains("1 passed"), "{status}:\n{output}");
+    Ok(())
+}
+
+/// A test of this program in a process of its own, where [`part`] is what it is told to be.
+pub struct Companion {
+    child: Child,
+    output: File,
+    marker: String,
+}
+
+impl Companion {
+    pub fn start(test: &str, part: &str) -> Companion {
+        Companion::start_with(test, part, [])
+    }
+
+    /// The same with environment variables.
+    pub fn start_with<'a>(
+        test: &str,
+        part: &str,
+        variables: impl IntoIterator<Item = (&'a str, &'a Path)>,
+    ) -> Companion {
+        let mut command = Command::new("/proc/self/exe");
+        command.args([test, "--exact", "--nocapture", "--test-threads=1"]).envs(variables);
+        Companion::run(command, part)
+    }
+
+    /// Runs any program of ours.
+    pub fn run(mut command: Command, part: &str) -> Companion {
+        let output = tempfile::tempfile().expect("a temporary file can be made");
+        let handle = || Stdio::from(output.try_clone().expect("a descriptor is left"));
+        let part = format!("{part}@{:016x}", fastrand::u64(..));
+        let child = command
+            .env(PART, &part)
+            .stdin(Stdio::null())
+            .stdout(handle())
+            .stderr(handle())
+            .spawn()
+            .expect("this program can be started again");
+        Companion { child, output, marker: format!("{PART}={part}") }
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a process of ours can be killed");
+    }
+
+    /// How many processes it and its dispatchers are. Those that were started from there on count
+    /// too, however deep.
+    pub fn processes(&self) -> usize {
+        process_ids().filter(|pid| self.is_ours(*pid)).count()
+    }
+
+    fn is_ours(&self, pid: u32) -> bool {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|line| line == self.marker.as_bytes())
+    }
+
+    /// Waits for its end; what it has printed comes too.
+    #[track_caller]
+    pub fn wait(&mut self) -> (ExitStatus, String) {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                break status;
+            }
+            assert!(start.elapsed() < WATCHDOG, "it does not end:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        (status, self.output())
+    }
+
+    pub fn output(&mut self) -> String {
+        let mut bytes = Vec::new();
+        self.output.rewind().expect("a file can be read again");
+        self.output.read_to_end(&mut bytes).expect("a file can be read");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until neither it nor any process that was started from there is left.
+    #[track_caller]
+    pub fn wait_until_gone(&mut self) {
+        wait_until("its processes are gone", || self.processes() == 0);
+    }
+}
+
+impl Drop for Companion {
+    /// A test that failed leaves no process behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn process_ids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").expect("/proc can be read").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// State and parent of a process, if there is one.
+fn state_and_parent(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// Whether a process runs; one that nobody has reaped does not.
+pub fn is_alive(pid: u32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+}
+
+/// Whether the main thread of a process sleeps.
+pub fn is_asleep(pid: u32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| state == 'S')
+}
+
+/// The processes that this one has started and not reaped.
+pub fn children() -> Vec<u32> {
+    let is_child = |pid: &u32| state_and_parent(*pid).is_some_and(|(_, p)| p == std::process::id());
+    process_ids().filter(is_child).collect()
+}
+
+/// Sends a signal to a process, if it is a child of this one; true if that could be done.
+pub fn signal_child(pid: u32, signal: Signal) -> bool {
+    let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    let Ok(pidfd) = rustix::process::pidfd_open(process, PidfdFlags::empty()) else { return false };
+    // Looked at after the open: a number that has passed on to another process is noticed.
+    state_and_parent(pid).is_some_and(|(_, parent)| parent == std::process::id())
+        && rustix::process::pidfd_send_signal(&pidfd, signal).is_ok()
+}
+
+/// What this process holds of the operating system.
+#[derive(Debug, PartialEq)]
+pub struct Holdings {
+    /// Each open descriptor, and what it refers to.
+    descriptors: BTreeMap<u32, String>,
+    threads: usize,
+    children: Vec<u32>,
+    /// Lines of the memory map that belong to shared memory of dispatchers.
+    shared_memory: Vec<String>,
+    /// All lines of the memory map.
+    mappings: usize,
+}
+
+impl Holdings {
+    pub fn now() -> Holdings {
+        let map = fs::read_to_string("/proc/self/maps").expect("our memory map can be read");
+        let shared = map.lines().filter(|line| line.contains("eventpy-") && line.contains("memfd"));
+        Holdings {
+            descriptors: descriptors(),
+            threads: fs::read_dir("/proc/self/task").expect("our threads can be read").count(),
+            children: children(),
+            shared_memory: shared.map(String::from).collect(),
+            mappings: map.lines().count(),
+        }
+    }
+
+    /// Asserts that nothing was added since. The kernel takes a moment to remove a thread that was
+    /// joined.
+    #[track_caller]
+    pub fn assert_nothing_added(&self) {
+        let start = Instant::now();
+        let mut now = Holdings::now();
+        while now != *self && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+            now = Holdings::now();
+        }
+        assert_eq!(now, *self);
+    }
+}
+
+fn descriptors() -> BTreeMap<u32, String> {
+    let folder = format!("/proc/{}/fd", std::process::id());
+    let entries = fs::read_dir(&folder).expect("our descriptors can be read").flatten();
+    let named = entries.filter_map(|entry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        Some((number, fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
+    });
+    // The folder that is being read is open too.
+    named.filter(|(_, target)| *target != folder).collect()
+}
