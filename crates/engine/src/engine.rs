@@ -15,6 +15,7 @@ use crate::attention::Attention;
 use crate::child;
 use crate::dispatcher::{Dispatcher, Life, Notice};
 use crate::error::{Error, ErrorKind};
+use crate::glance::Glance;
 use crate::link::{Heard, Link};
 use crate::options::{Delivery, DispatcherSpec, Selection};
 use crate::os;
@@ -43,6 +44,8 @@ impl DispatcherId {
 #[derive(Default)]
 pub struct Engine {
     pub(crate) dispatchers: Vec<Dispatcher>,
+    /// What a pump looks at first, side by side in memory: one for each dispatcher.
+    pub(crate) glances: Vec<Glance>,
     /// What exists only while dispatchers are deployed.
     pub(crate) runtime: Option<Runtime>,
     pub(crate) pump: PumpState,
@@ -122,6 +125,7 @@ impl Engine {
         let deliveries = check_spec(&spec)?;
         let id = u32::try_from(self.dispatchers.len()).expect("fewer than 2^32 dispatchers");
         self.dispatchers.push(Dispatcher::new(spec, deliveries));
+        self.glances.push(Glance::default());
         Ok(DispatcherId(id))
     }
 
@@ -306,9 +310,12 @@ impl Engine {
         let Some(runtime) = &self.runtime else { return };
         runtime.attention.lower();
         let mut messages = Vec::new();
-        for dispatcher in &mut self.dispatchers {
+        for (dispatcher, glance) in self.dispatchers.iter_mut().zip(&mut self.glances) {
             if attend_one(dispatcher, runtime, &mut messages) {
                 runtime.attention.raise();
+            }
+            if dispatcher.life == Life::Exited {
+                glance.look_closer();
             }
         }
         self.note_deadline();
@@ -340,6 +347,7 @@ impl Engine {
         if let (Some(runtime), Some(link)) = (&self.runtime, &dispatcher.link) {
             runtime.unwatch(link);
         }
+        self.glances[index].forget();
         let notice = dispatcher.settle(Instant::now());
         self.pump.notices.push_back(notice);
         self.note_deadline();
@@ -370,6 +378,7 @@ impl Engine {
             runtime.has_barriers(),
         )?;
         let watched = runtime.watch(&link);
+        self.glances[index].watch(link.consumer.tail_watch());
         dispatcher.begin(link, Instant::now());
         self.note_deadline();
         watched.map_err(|source| system_error("watch a dispatcher's process (epoll_ctl)", source))
@@ -427,10 +436,12 @@ impl Engine {
             self.attend();
             self.keep_time();
         }
-        for dispatcher in self.dispatchers.iter_mut().filter(|dispatcher| dispatcher.in_deploy) {
+        let both = self.dispatchers.iter_mut().zip(&mut self.glances);
+        for (dispatcher, glance) in both.filter(|(dispatcher, _)| dispatcher.in_deploy) {
             if let (Some(runtime), Some(link)) = (&self.runtime, &dispatcher.link) {
                 runtime.unwatch(link);
             }
+            glance.forget();
             dispatcher.reset();
         }
         self.note_deadline();

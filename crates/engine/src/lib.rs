@@ -13,6 +13,7 @@
 //! | `engine` | [`Engine`]: deploy, end, and the order of things |
 //! | `pump` | what is yielded, in whose turn, and sleeping until there is something |
 //! | `dispatcher` | one dispatcher's life: states, failures, restarts, counts |
+//! | `glance` | whether a dispatcher has anything, by one load |
 //! | `latest` | the queue of rings that have a `latest` type |
 //! | `link` | one process: command socket, ring, segments |
 //! | `record` | one event's bytes |
@@ -26,6 +27,7 @@ mod control;
 mod dispatcher;
 mod engine;
 mod error;
+mod glance;
 mod latest;
 mod link;
 mod options;

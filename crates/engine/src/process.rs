@@ -23,10 +23,7 @@ impl Process {
     /// input; standard output and error stay where they are.
     pub(crate) fn start(launch: &Launch, socket: OwnedFd) -> io::Result<Process> {
         let mut command = Command::new(&launch.program);
-        command
-            .args(&launch.args)
-            .env(ENVIRONMENT, VERSION.to_string())
-            .stdin(Stdio::from(socket));
+        command.args(&launch.args).env(ENVIRONMENT, VERSION.to_string()).stdin(Stdio::from(socket));
         let child = os::holding_interrupt_back(|| command.spawn())?;
         let pid = child.id();
         // A child is reaped only by `try_wait`, so its number can't have passed to another.

@@ -179,17 +179,22 @@ impl Engine {
         let count = self.dispatchers.len();
         self.pump.first = if self.pump.first + 1 < count { self.pump.first + 1 } else { 0 };
         for index in (self.pump.first..count).chain(0..self.pump.first) {
-            if !which.has(index) {
-                continue;
-            }
-            let dispatcher = &mut self.dispatchers[index];
-            if dispatcher.begin_turn() {
-                self.pump.turns.push(index as u32);
-            } else if dispatcher.life == Life::Exited {
-                self.settle(index);
+            if !self.glances[index].is_idle() && which.has(index) {
+                self.look_closer(index);
             }
         }
         self.close_if_ended();
+    }
+
+    fn look_closer(&mut self, index: usize) {
+        let dispatcher = &mut self.dispatchers[index];
+        if dispatcher.begin_turn() {
+            self.pump.turns.push(index as u32);
+        } else if dispatcher.life == Life::Exited {
+            self.settle(index);
+        } else if let Some(link) = dispatcher.readable_link() {
+            self.glances[index].idle_at(link.consumer.limit());
+        }
     }
 
     /// Prepares a sleep until there may be something for these dispatchers. `None`: there is

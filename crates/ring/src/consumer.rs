@@ -264,6 +264,18 @@ impl<B: Bell> Consumer<B> {
         })
     }
 
+    /// Where the last read ended or will end: the tail that was accepted last.
+    #[inline]
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// An eye on the tail alone, for a reader of many rings that are mostly idle.
+    #[cfg(not(loom))]
+    pub fn tail_watch(&self) -> TailWatch {
+        TailWatch::new(Arc::clone(&self.memory))
+    }
+
     /// The way for segments back to the producer, usable from any thread.
     pub fn segments(&self) -> Segments<B> {
         Segments { memory: Arc::clone(&self.memory), bell: Arc::clone(&self.bell) }
@@ -353,6 +365,36 @@ impl<B: Bell> Record<'_, B> {
         } else {
             self.consumer.memory.read(self.position, into);
         }
+    }
+}
+
+/// Sees how far a producer has come, by one load.
+#[cfg(not(loom))]
+pub struct TailWatch {
+    tail: std::ptr::NonNull<crate::sync::AtomicU64>,
+    _memory: Arc<Memory>,
+}
+
+#[cfg(not(loom))]
+// SAFETY: the tail is atomic, and the memory that it lies in is kept alive and may be shared.
+unsafe impl Send for TailWatch {}
+#[cfg(not(loom))]
+// SAFETY: as above.
+unsafe impl Sync for TailWatch {}
+
+#[cfg(not(loom))]
+impl TailWatch {
+    fn new(memory: Arc<Memory>) -> TailWatch {
+        TailWatch { tail: std::ptr::NonNull::from(&*memory.header().tail), _memory: memory }
+    }
+
+    /// The producer's tail, unchecked: only a change means anything.
+    #[inline]
+    pub fn tail(&self) -> u64 {
+        // SAFETY: the tail lies in the memory that `_memory` keeps mapped.
+        let tail = unsafe { self.tail.as_ref() };
+        // Relaxed: whoever reads on because of it begins with an acquire.
+        tail.load(Ordering::Relaxed)
     }
 }
 

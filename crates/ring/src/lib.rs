@@ -53,6 +53,8 @@ mod wake;
 
 #[cfg(not(loom))]
 pub use bell::EventBell;
+#[cfg(not(loom))]
+pub use consumer::TailWatch;
 pub use consumer::{Consumer, Record, Segments, Skipped, Step};
 pub use error::{AttachError, Broken, CreateError, Full};
 pub use layout::{
