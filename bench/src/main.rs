@@ -22,18 +22,22 @@ use contenders::bare_ring::BareRing;
 use contenders::iceoryx2::{Iceoryx2Events, Iceoryx2Polling};
 use contenders::ipc_channel::IpcChannel;
 use measure::{Load, Plan, Work};
-use process::Cores;
+use process::{Cores, Placement};
 use table::Style;
-use transport::{latency, throughput};
+use transport::{Pace, latency, throughput};
 
 /// Any failure, told to a person.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Far enough apart for a polling consumer to be through with the record before.
-const POLLING_GAP: Duration = Duration::from_micros(5);
+const POLLING: Pace = Pace { gap: Duration::from_micros(5), placement: Placement::Apart };
 
-/// Far enough apart for a consumer to be asleep again.
-const SLEEPING_GAP: Duration = Duration::from_micros(200);
+/// Far enough apart for a consumer to be asleep again: on one core with the producer, it
+/// sleeps while that runs.
+const SLEEPING: Pace = Pace { gap: Duration::from_micros(200), placement: Placement::Together };
+
+/// The same with a core of its own, which is idle when the record comes.
+const IDLE_CORE: Pace = Pace { gap: Duration::from_micros(200), placement: Placement::Apart };
 
 /// Measures EventPy against bare limits and against its peers, on this machine.
 #[derive(Parser)]
@@ -116,7 +120,7 @@ fn produce(row: &str, link: &str, load: &Load) -> Result<()> {
 
 /// All works and who contends in them.
 fn works() -> Vec<Work> {
-    vec![ring(), events(), polling(), sleeping()]
+    vec![ring(), events(), polling(), sleeping(), idle_core()]
 }
 
 const THROUGHPUT: &[&str] = &["M records/s", "ns per record"];
@@ -159,8 +163,8 @@ fn polling() -> Work {
         columns: LATENCY,
         reference: Some("limit"),
         contenders: vec![
-            latency::<BareRing<1>>("limit", 100_000, POLLING_GAP),
-            latency::<Iceoryx2Polling>("iceoryx2", 100_000, POLLING_GAP),
+            latency::<BareRing<1>>("limit", 100_000, POLLING),
+            latency::<Iceoryx2Polling>("iceoryx2", 100_000, POLLING),
         ],
     }
 }
@@ -168,13 +172,27 @@ fn polling() -> Work {
 fn sleeping() -> Work {
     Work {
         name: "sleeping",
-        title: "Latency one way, consumer sleeping, an event every 200 us",
+        title: "Latency one way, consumer sleeping, both on one core, an event every 200 us",
         columns: LATENCY,
         reference: Some("bare futex"),
         contenders: vec![
-            latency::<BareFutex>("bare futex", 5_000, SLEEPING_GAP),
-            latency::<Iceoryx2Events>("iceoryx2", 5_000, SLEEPING_GAP),
-            latency::<IpcChannel>("ipc-channel", 5_000, SLEEPING_GAP),
+            latency::<BareFutex>("bare futex", 5_000, SLEEPING),
+            latency::<Iceoryx2Events>("iceoryx2", 5_000, SLEEPING),
+            latency::<IpcChannel>("ipc-channel", 5_000, SLEEPING),
+        ],
+    }
+}
+
+fn idle_core() -> Work {
+    Work {
+        name: "idle-core",
+        title: "Latency one way, consumer sleeping on an idle core of its own, an event every 200 us",
+        columns: LATENCY,
+        reference: Some("bare futex"),
+        contenders: vec![
+            latency::<BareFutex>("bare futex", 5_000, IDLE_CORE),
+            latency::<Iceoryx2Events>("iceoryx2", 5_000, IDLE_CORE),
+            latency::<IpcChannel>("ipc-channel", 5_000, IDLE_CORE),
         ],
     }
 }

@@ -7,8 +7,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Result;
-use crate::process::{Cores, Watchdog, unpin};
+use crate::process::{Cores, Placement, Watchdog, unpin};
 
 /// What one run of a contender found: a number for each column of its work.
 pub type Reading = Vec<f64>;
@@ -42,6 +44,8 @@ pub struct Contender {
     pub records: u64,
     /// The pause between two records; zero for as fast as possible.
     pub gap: Duration,
+    /// Which cores its two sides use.
+    pub placement: Placement,
     /// One run; the calling process is the consumer.
     pub measure: fn(&Setting) -> Result<Reading>,
     /// The other side of that run, in the producer process, given the link.
@@ -52,26 +56,25 @@ pub struct Contender {
 pub struct Setting {
     /// The contender's row.
     pub row: String,
-    /// What to move.
+    /// What to move, and where.
     pub load: Load,
-    /// Where the consumer runs.
-    pub consumer_core: usize,
 }
 
-/// What a producer is told. Its text form travels on the producer's command line.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What both sides are told. Its text form travels on the producer's command line.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// How many records to send.
     pub records: u64,
     /// The pause between two of them.
     pub gap: Duration,
-    /// Where the producer runs.
-    pub producer_core: usize,
+    /// Where the two sides run.
+    pub cores: Cores,
 }
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{},{},{}", self.records, self.gap.as_nanos(), self.producer_core)
+        let Cores { producer, consumer } = self.cores;
+        write!(f, "{},{},{producer},{consumer}", self.records, self.gap.as_nanos())
     }
 }
 
@@ -80,10 +83,11 @@ impl FromStr for Load {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let numbers: Vec<u64> = text.split(',').filter_map(|number| number.parse().ok()).collect();
-        let [records, gap_ns, core] = numbers[..] else {
+        let [records, gap_ns, producer, consumer] = numbers[..] else {
             return Err(format!("`{text}` is no load"));
         };
-        Ok(Self { records, gap: Duration::from_nanos(gap_ns), producer_core: core as usize })
+        let cores = Cores { producer: producer as usize, consumer: consumer as usize };
+        Ok(Self { records, gap: Duration::from_nanos(gap_ns), cores })
     }
 }
 
@@ -159,13 +163,36 @@ fn take_part(contender: &Contender, outcome: &mut Outcome, plan: &Plan, cores: C
     let load = Load {
         records: contender.records / plan.divisor,
         gap: contender.gap,
-        producer_core: cores.producer,
+        cores: cores.place(contender.placement),
     };
-    let setting = Setting { row: outcome.row.clone(), load, consumer_core: cores.consumer };
+    let setting = Setting { row: outcome.row.clone(), load };
     let _watchdog = Watchdog::set(&setting.row);
     let reading = unpin().and_then(|()| (contender.measure)(&setting));
     match reading {
         Ok(reading) => readings.push(reading),
         Err(error) => outcome.readings = Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_survives_the_command_line() {
+        let load = Load {
+            records: 7,
+            gap: Duration::from_micros(5),
+            cores: Cores { producer: 2, consumer: 3 },
+        };
+        assert_eq!(load.to_string().parse(), Ok(load));
+    }
+
+    #[test]
+    fn an_outcome_tells_its_median_and_range() {
+        let readings = Ok([3.0, 1.0, 9.0].map(|value| vec![value]).to_vec());
+        let outcome = Outcome { row: "ring/limit".to_owned(), name: "limit", readings };
+        assert_eq!(outcome.median(0), Some(3.0));
+        assert_eq!(outcome.range(0), Some((1.0, 9.0)));
     }
 }

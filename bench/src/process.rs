@@ -1,6 +1,7 @@
 //! The two processes of a measurement: this one, which consumes, and a producer, which is
 //! this program run again; where each runs; and a limit on how long they may take.
 
+use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -11,6 +12,8 @@ use std::time::Duration;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use serde::{Deserialize, Serialize};
+
 use crate::Result;
 use crate::measure::Load;
 
@@ -18,8 +21,19 @@ use crate::measure::Load;
 /// its producer died.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// The two cores that a measurement uses.
+/// Which cores the two sides of a measurement use.
 #[derive(Debug, Clone, Copy)]
+pub enum Placement {
+    /// Each side has a core to itself.
+    Apart,
+    /// Both sides share one, so that waking the consumer takes neither an interrupt to
+    /// another core nor getting that core out of its idle state, which can cost many times
+    /// as much as all the software does, most of all in a virtual machine.
+    Together,
+}
+
+/// The cores that a measurement uses.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cores {
     /// Where the producer runs.
     pub producer: usize,
@@ -34,6 +48,14 @@ impl Cores {
         match (allowed.next(), allowed.next()) {
             (Some(producer), Some(consumer)) => Ok(Self { producer, consumer }),
             _ => Err("a measurement needs two processor cores".into()),
+        }
+    }
+
+    /// These cores, used as `placement` says.
+    pub fn place(self, placement: Placement) -> Self {
+        match placement {
+            Placement::Apart => self,
+            Placement::Together => Self { consumer: self.producer, ..self },
         }
     }
 }
@@ -57,6 +79,9 @@ fn original_affinity() -> &'static CpuSet {
     ORIGINAL.get_or_init(|| sched_getaffinity(None).expect("a process can read its own affinity"))
 }
 
+/// The first argument of a producer process; its row, link and load follow.
+pub const PRODUCE: &str = "produce";
+
 /// A producer process.
 pub struct Producer {
     child: Child,
@@ -66,11 +91,16 @@ impl Producer {
     /// Starts the producer of the contender `row`, which reaches this process by `link`.
     pub fn start(row: &str, link: &str, load: &Load) -> Result<Self> {
         let child = Command::new("/proc/self/exe")
-            .arg("produce")
+            .arg(PRODUCE)
             .args([row, link, &load.to_string()])
             .stdin(Stdio::piped())
             .spawn()?;
         Ok(Self { child })
+    }
+
+    /// The producer's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Lets the producer go, when it's through, and fails if it failed.
@@ -103,6 +133,28 @@ pub fn enter_producer(core: usize) -> Result<()> {
 pub fn await_end() -> Result<()> {
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
+}
+
+/// What all threads of a process have used of a processor so far.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let mut total = Duration::ZERO;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
+        let nanoseconds = schedstat.split(' ').next().unwrap_or_default();
+        total += Duration::from_nanos(nanoseconds.parse()?);
+    }
+    Ok(total)
+}
+
+/// The memory that a process shares with no other.
+pub fn private_bytes(pid: u32) -> Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let mut kilobytes = 0;
+    for line in rollup.lines().filter(|line| line.starts_with("Private_")) {
+        let number = line.split_whitespace().nth(1).ok_or("smaps_rollup has lines of three")?;
+        kilobytes += number.parse::<u64>()?;
+    }
+    Ok(kilobytes * 1024)
 }
 
 /// Ends the whole program when a measurement takes longer than [`LIMIT`]; dropping it

@@ -145,3 +145,31 @@ impl Latencies {
 fn percentile(sorted: &[u64], percent: usize) -> f64 {
     sorted[(sorted.len() - 1) * percent / 100] as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally_of(sequences: &[u64]) -> Tally {
+        let mut tally = Tally::default();
+        for sequence in sequences {
+            tally.take(&Record::numbered(*sequence));
+        }
+        tally
+    }
+
+    #[test]
+    fn a_tally_accepts_every_record_once_in_order() {
+        assert!(tally_of(&[0, 1, 2]).verify(3).is_ok());
+    }
+
+    #[test]
+    fn a_tally_refuses_lost_repeated_reordered_and_torn_records() {
+        assert!(tally_of(&[0, 1]).verify(3).is_err());
+        assert!(tally_of(&[0, 1, 1]).verify(3).is_err());
+        assert!(tally_of(&[0, 2, 1]).verify(3).is_err());
+        let mut torn = tally_of(&[0, 1]);
+        torn.take(&Record::stamped(2, 0));
+        assert!(torn.verify(3).is_err());
+    }
+}

@@ -87,3 +87,26 @@ const fn ratio(row: &'static str, bound: Bound, reference: &'static str) -> Targ
 const fn absolute(row: &'static str, column: usize, bound: Bound, unit: &'static str) -> Target {
     Target { row, column, against: Against::Unit(unit), bound }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(row: &str, value: f64) -> Outcome {
+        Outcome { row: row.to_owned(), name: "", readings: Ok(vec![vec![value]]) }
+    }
+
+    #[test]
+    fn a_ratio_is_judged_against_its_reference() {
+        let target = ratio("ring/ours", Bound::AtLeast(0.9), "ring/limit");
+        let outcomes = [outcome("ring/limit", 200.0), outcome("ring/ours", 150.0)];
+        assert_eq!(target.judge(&outcomes), Verdict::Reached(0.75, false));
+        assert_eq!(target.judge(&outcomes[..1]), Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn an_absolute_figure_is_judged_by_itself() {
+        let target = absolute("memory/ours", 0, Bound::AtMost(1.5), "MB");
+        assert_eq!(target.judge(&[outcome("memory/ours", 1.2)]), Verdict::Reached(1.2, true));
+    }
+}

@@ -3,11 +3,12 @@
 //! Each contender that EventPy is compared with implements [`Transport`]; the loops below
 //! are compiled anew for each, so that no contender pays for an indirect call.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::measure::{Contender, Load, Reading, Setting};
-use crate::process::{Producer, await_end, enter_producer, pin};
+use crate::process::{Cores, Placement, Producer, await_end, enter_producer, pin};
 use crate::record::{Latencies, Record, Tally, now_ns};
 
 /// A contender's way from a producer process to a consumer process.
@@ -51,14 +52,31 @@ pub fn throughput<T: Transport>(name: &'static str, records: u64) -> Contender {
         name,
         records,
         gap: Duration::ZERO,
+        placement: Placement::Apart,
         measure: consume_flood::<T>,
         produce: produce_flood::<T>,
     }
 }
 
 /// `name` moves `records`, one every `gap`: nanoseconds on the way, median and p99.
-pub fn latency<T: Transport>(name: &'static str, records: u64, gap: Duration) -> Contender {
-    Contender { name, records, gap, measure: consume_paced::<T>, produce: produce_paced::<T> }
+pub fn latency<T: Transport>(name: &'static str, records: u64, pace: Pace) -> Contender {
+    Contender {
+        name,
+        records,
+        gap: pace.gap,
+        placement: pace.placement,
+        measure: consume_paced::<T>,
+        produce: produce_paced::<T>,
+    }
+}
+
+/// How the records of a latency work follow each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The pause between two records.
+    pub gap: Duration,
+    /// Which cores the two sides use.
+    pub placement: Placement,
 }
 
 fn consume_flood<T: Transport>(setting: &Setting) -> Result<Reading> {
@@ -85,7 +103,7 @@ pub fn throughput_reading(records: f64, seconds: f64) -> Reading {
 }
 
 fn produce_flood<T: Transport>(link: &str, load: &Load) -> Result<()> {
-    enter_producer(load.producer_core)?;
+    enter_producer(load.cores.producer)?;
     let mut sender = T::connect(link)?;
     for sequence in 0..load.records {
         sender.send(Record::numbered(sequence))?;
@@ -105,29 +123,29 @@ fn consume_paced<T: Transport>(setting: &Setting) -> Result<Reading> {
 }
 
 fn produce_paced<T: Transport>(link: &str, load: &Load) -> Result<()> {
-    enter_producer(load.producer_core)?;
+    enter_producer(load.cores.producer)?;
     let mut sender = T::connect(link)?;
     for sequence in 0..load.records {
-        let now = await_gap(load.gap);
-        sender.send(Record::stamped(sequence, now))?;
+        await_gap(load);
+        sender.send(Record::stamped(sequence, now_ns()))?;
         sender.flush()?;
     }
     await_end()
 }
 
-/// Spins for `gap`, which keeps the producer's core awake, and tells the time after it.
-pub fn await_gap(gap: Duration) -> u64 {
-    let end = now_ns() + gap.as_nanos() as u64;
-    loop {
-        let now = now_ns();
-        if now >= end {
-            return now;
-        }
+/// Waits for the gap between two records: asleep where the consumer needs the core, else
+/// spinning, since a core that is awake sends at once.
+pub fn await_gap(load: &Load) {
+    let Cores { producer, consumer } = load.cores;
+    if producer == consumer {
+        return thread::sleep(load.gap);
     }
+    let end = now_ns() + load.gap.as_nanos() as u64;
+    while now_ns() < end {}
 }
 
 fn connect<T: Transport>(setting: &Setting) -> Result<(T::Receiver, Producer)> {
-    pin(setting.consumer_core)?;
+    pin(setting.load.cores.consumer)?;
     let (listener, link) = T::listen()?;
     let producer = Producer::start(&setting.row, &link, &setting.load)?;
     Ok((T::accept(listener)?, producer))

@@ -3,7 +3,8 @@
 //!
 //! The variant for one thread, which needs no locks; one publisher and one subscriber, no
 //! history. Safe overflow is off, since it would drop samples: a publisher that finds the
-//! subscriber's buffer full tries again until there is room.
+//! subscriber's buffer full tries again until there is room, and one whose subscriber has
+//! not connected yet, which `send` tells by zero recipients, sends the record again.
 
 use std::hint::spin_loop;
 
@@ -19,7 +20,7 @@ use crate::record::Record;
 use crate::transport::{self, Transport};
 
 /// Samples that the subscriber's buffer holds.
-fn env(n:&str,d:usize)->usize{std::env::var(n).ok().and_then(|v|v.parse().ok()).unwrap_or(d)}
+const BUFFER: usize = 1024;
 
 /// The consumer polls the subscriber.
 pub struct Iceoryx2Polling;
@@ -45,7 +46,7 @@ impl Transport for Iceoryx2Polling {
 
 /// The producer's end, without waking.
 pub struct Sending {
-    publisher: Publisher<ipc::Service, Record, ()>, pause: usize,
+    publisher: Publisher<ipc::Service, Record, ()>,
 }
 
 impl Sending {
@@ -53,29 +54,31 @@ impl Sending {
         let publisher = records(&node()?, link)?
             .publisher_builder()
             .max_loaned_samples(1)
-            .backpressure_strategy(if env("D",0)==1 {BackpressureStrategy::DiscardData} else {BackpressureStrategy::RetryUntilDelivered})
+            .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
             .create()?;
-        Ok(Self { publisher, pause: env("PP",1) })
+        Ok(Self { publisher })
     }
 }
 
 impl transport::Sender for Sending {
     #[inline]
     fn send(&mut self, record: Record) -> Result<()> {
-        while self.publisher.loan_uninit()?.write_payload(record).send()? == 0 { for _ in 0..self.pause { spin_loop(); } }
+        while self.publisher.loan_uninit()?.write_payload(record).send()? == 0 {
+            spin_loop();
+        }
         Ok(())
     }
 }
 
 /// The consumer's end, which polls.
 pub struct Polling {
-    subscriber: Subscriber<ipc::Service, Record, ()>, pause: usize,
+    subscriber: Subscriber<ipc::Service, Record, ()>,
 }
 
 impl Polling {
     fn create(link: &str) -> Result<Self> {
         let subscriber = records(&node()?, link)?.subscriber_builder().create()?;
-        Ok(Self { subscriber, pause: env("CP",1) })
+        Ok(Self { subscriber })
     }
 
     /// Hands over what is there, and tells how much that was.
@@ -98,7 +101,7 @@ impl transport::Receiver for Polling {
                 take(sample.payload());
                 return Ok(());
             }
-            for _ in 0..self.pause { spin_loop(); }
+            spin_loop();
         }
     }
 }
@@ -179,7 +182,7 @@ fn records(
         .max_publishers(1)
         .max_subscribers(1)
         .history_size(0)
-        .subscriber_max_buffer_size(env("B",1024))
+        .subscriber_max_buffer_size(BUFFER)
         .subscriber_max_borrowed_samples(1)
         .enable_safe_overflow(false)
         .open_or_create()?)

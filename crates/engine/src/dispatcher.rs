@@ -100,6 +100,8 @@ pub(crate) struct Dispatcher {
     current: Current,
     /// Whether somebody wants it to end: no restart follows.
     asked: bool,
+    /// How long each step of its ending takes.
+    end_timeout: Duration,
     loaded: bool,
     initialised: bool,
     finish_time: Option<Duration>,
@@ -113,6 +115,7 @@ impl Dispatcher {
     pub(crate) fn new(spec: DispatcherSpec, deliveries: Vec<Delivery>) -> Dispatcher {
         let latest = LatestQueue::new(&deliveries);
         let tallies = vec![Tally::default(); deliveries.len()];
+        let end_timeout = spec.options.end_timeout;
         Dispatcher {
             spec,
             life: Life::Idle,
@@ -124,6 +127,7 @@ impl Dispatcher {
             tallies,
             current: Current::Ring,
             asked: false,
+            end_timeout,
             loaded: false,
             initialised: false,
             finish_time: None,
@@ -188,7 +192,7 @@ impl Dispatcher {
     /// Tells it to end; a restart that was planned is given up.
     pub(crate) fn ask_to_end(&mut self, now: Instant, timeout: Option<Duration>) {
         if let Some(timeout) = timeout {
-            self.spec.options.end_timeout = timeout;
+            self.end_timeout = timeout;
         }
         self.asked = true;
         match self.life {
@@ -197,7 +201,7 @@ impl Dispatcher {
                 self.set_ending(Step::Asked, now);
             }
             Life::Ending { step, .. } if timeout.is_some() => self.set_ending(step, now),
-            Life::Waiting { .. } => self.life = Life::Failed,
+            Life::Waiting { .. } => self.life = self.last_state(),
             _ => {}
         }
     }
@@ -240,7 +244,7 @@ impl Dispatcher {
                 self.set_ending(Step::Terminated, now);
             }
             Life::Ending { step: Step::Terminated, deadline } if now >= deadline => {
-                let limit = self.spec.options.end_timeout;
+                let limit = self.end_timeout;
                 let doing = if self.initialised { "update or finish" } else { "init" };
                 let phase = if self.initialised { Phase::Update } else { Phase::Init };
                 self.blame(phase, format!("its {doing} did not end within {limit:?} of the end command nor of SIGTERM, so it was killed"));
@@ -433,10 +437,9 @@ impl Dispatcher {
         self.count_out();
         self.link = None;
         let backoff = self.next_backoff(now);
-        self.life = match (backoff, &self.fault) {
-            (Some(backoff), _) => Life::Waiting { until: now + backoff, backoff },
-            (None, Some(_)) => Life::Failed,
-            (None, None) => Life::Ended,
+        self.life = match backoff {
+            Some(backoff) => Life::Waiting { until: now + backoff, backoff },
+            None => self.last_state(),
         };
         match &self.fault {
             None => Notice::Ended(DispatcherEnded { report: self.report() }),
@@ -449,6 +452,11 @@ impl Dispatcher {
                 will_restart: backoff.is_some(),
             }),
         }
+    }
+
+    /// What it has come to when nothing follows.
+    fn last_state(&self) -> Life {
+        if self.fault.is_some() { Life::Failed } else { Life::Ended }
     }
 
     /// Takes note of a restart that was just performed.
@@ -636,7 +644,7 @@ impl Dispatcher {
     }
 
     fn set_ending(&mut self, step: Step, now: Instant) {
-        self.life = Life::Ending { step, deadline: now + self.spec.options.end_timeout };
+        self.life = Life::Ending { step, deadline: now + self.end_timeout };
     }
 
     fn send_end(&self) {

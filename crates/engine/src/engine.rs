@@ -430,7 +430,13 @@ impl Engine {
             .iter()
             .any(|dispatcher| dispatcher.in_deploy && dispatcher.has_process())
         {
-            if self.doze(None).is_err() {
+            self.discard_records();
+            let woken = match self.announce_sleep(&Selection::All) {
+                true => Ok(Woken::Other),
+                false => self.doze(None),
+            };
+            self.end_sleep(*woken.as_ref().unwrap_or(&Woken::Other));
+            if woken.is_err() {
                 break;
             }
             self.attend();
@@ -448,6 +454,19 @@ impl Engine {
         if self.dispatchers.iter().all(Dispatcher::is_at_rest) {
             self.close();
             self.was_deployed = false;
+        }
+    }
+
+    /// Makes room in the rings of a deployment that has failed: nobody gets what they hold, but a
+    /// dispatcher that waits for room could not finish.
+    fn discard_records(&mut self) {
+        for (id, dispatcher) in (0..).zip(&mut self.dispatchers) {
+            if dispatcher.in_deploy && dispatcher.begin_turn() {
+                while dispatcher.next_record() {
+                    drop(dispatcher.record(DispatcherId(id)));
+                }
+                dispatcher.end_turn();
+            }
         }
     }
 }

@@ -238,7 +238,7 @@ impl Engine {
     }
 
     /// Tells dispatchers that we are about to sleep; true if there is something after all.
-    fn announce_sleep(&self, which: &Selection) -> bool {
+    pub(crate) fn announce_sleep(&self, which: &Selection) -> bool {
         let Some(runtime) = &self.runtime else { return true };
         let links = || {
             let chosen = self.dispatchers.iter().enumerate().filter(|(index, _)| which.has(*index));

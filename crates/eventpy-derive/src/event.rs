@@ -21,24 +21,23 @@ pub fn derive(item: TokenStream) -> syn::Result<TokenStream> {
         Some(name) => name.to_token_stream(),
         None => ident.unraw().to_string().to_token_stream(),
     };
-    let private = quote!(::eventpy::__private);
     let (encoding, needs) = match settings.plain {
-        true => {
-            (quote!(Plain), quote!(#private::FromBytes + #private::IntoBytes + #private::Immutable))
-        }
-        false => (quote!(Serde), quote!(#private::Serialize + #private::DeserializeOwned)),
+        true => (quote!(Plain), quote!(ForPlain)),
+        false => (quote!(Serde), quote!(ForSerde)),
     };
     if !item.generics.params.is_empty() {
         // A type without parameters is checked right here, which gives the better errors.
         let bounds = &mut item.generics.make_where_clause().predicates;
-        bounds.push(parse_quote!(Self: #needs + ::core::marker::Send + 'static));
+        bounds.push(parse_quote!(
+            Self: ::eventpy::__private::#needs + ::core::marker::Send + 'static
+        ));
     }
     let (parameters, arguments, bounds) = item.generics.split_for_impl();
     Ok(quote! {
         #[automatically_derived]
         impl #parameters ::eventpy::Event for #ident #arguments #bounds {
             const NAME: &'static str = #name;
-            type Encoding = #private::#encoding;
+            type Encoding = ::eventpy::__private::#encoding;
         }
     })
 }

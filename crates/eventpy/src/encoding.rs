@@ -34,8 +34,18 @@ pub trait Encoding<E> {
 /// Written with serde in the `postcard` format.
 pub enum Serde {}
 
+/// What [`Serde`] asks of a type; the derive of a generic event has it as a condition.
+pub trait ForSerde: Serialize + DeserializeOwned {}
+
+impl<E: Serialize + DeserializeOwned> ForSerde for E {}
+
 /// The bytes of the event as they are.
 pub enum Plain {}
+
+/// What [`Plain`] asks of a type; the derive of a generic event has it as a condition.
+pub trait ForPlain: FromBytes + IntoBytes + Immutable {}
+
+impl<E: FromBytes + IntoBytes + Immutable> ForPlain for E {}
 
 /// A buffer that grew beyond this for one large event is not kept for the next.
 const KEPT_BYTES: usize = 1 << 20;
@@ -81,7 +91,8 @@ impl<E: Event + Serialize + DeserializeOwned> Encoding<E> for Serde {
 }
 
 impl<E: Event + FromBytes + IntoBytes + Immutable> Encoding<E> for Plain {
-    #[inline]
+    /// Always inlined: then an event is put together right in the ring instead of on the stack.
+    #[inline(always)]
     fn send(
         event: &E,
         type_id: u16,

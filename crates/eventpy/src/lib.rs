@@ -224,10 +224,7 @@ pub use eventpy_derive::test;
 /// For what the derive and the attributes write. Anything here may change at any time.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::encoding::{Encoding, Plain, Serde};
+    pub use crate::encoding::{Encoding, ForPlain, ForSerde, Plain, Serde};
     pub use crate::process::{Registration, begin_test, run_if_dispatcher_process};
     pub use inventory;
-    pub use serde::Serialize;
-    pub use serde::de::DeserializeOwned;
-    pub use zerocopy::{FromBytes, Immutable, IntoBytes};
 }

@@ -340,8 +340,9 @@ impl EventDispatchManager {
         self.engine.is_deployed()
     }
 
-    /// Delivers the events that are there now, without waiting, and returns how many. Lifecycle
-    /// events count if a callback gets them.
+    /// Delivers the events that are there now, without waiting, and returns how many. Events
+    /// without a callback count too; [`DispatcherFailed`] and its kind count if a callback gets
+    /// them.
     ///
     /// ```
     #[doc = doc_idle!()]
@@ -514,17 +515,19 @@ impl EventDispatchManager {
             }
         }
         self.is_pumping = false;
-        if self.requests.end {
-            delivered += self.end(None, &mut result)?;
-        }
+        let ended = match self.requests.end {
+            true => self.end(None, &mut result),
+            false => Ok(0),
+        };
         self.conclude(result)?;
-        Ok(delivered)
+        Ok(delivered + ended?)
     }
 
     fn end_and_report(&mut self, timeout: Option<Duration>) -> Result<EndReport, Error> {
         let mut result = Ok(());
-        self.end(timeout, &mut result)?;
+        let ended = self.end(timeout, &mut result);
         self.conclude(result)?;
+        ended?;
         Ok(self.engine.end_report())
     }
 
@@ -534,6 +537,7 @@ impl EventDispatchManager {
         timeout: Option<Duration>,
         result: &mut Result<(), Box<Fault>>,
     ) -> Result<usize, Error> {
+        self.requests.end = false;
         self.engine.begin_end(&Selection::All, timeout)?;
         let mut delivered = 0;
         while self.engine.is_deployed() {

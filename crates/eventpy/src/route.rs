@@ -270,3 +270,68 @@ impl Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Requests;
+    use eventpy_engine::Engine;
+    use serde::{Deserialize, Serialize};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    #[derive(crate::Event, Serialize, Deserialize)]
+    struct Tick;
+
+    /// Routes with a callback for each of these, which notes its number and then does that.
+    fn routes_with(callbacks: &[fn() -> Result<(), Failure>]) -> (Routes, Receiver<usize>) {
+        let mut routes = Routes::default();
+        let (called, calls): (Sender<usize>, _) = channel();
+        for (number, callback) in callbacks.iter().copied().enumerate() {
+            let called = called.clone();
+            let call = move |_: &mut Listeners, _: &Tick, _: &mut Context<'_>| {
+                called.send(number).unwrap();
+                callback()
+            };
+            routes.add_callback(Owner::Closure(Location::caller()), Box::new(call));
+        }
+        (routes, calls)
+    }
+
+    fn deliver(routes: &mut Routes) -> Result<(), Box<Fault>> {
+        let (engine, mut requests) = (Engine::new(), Requests::default());
+        let Ok(id) = routes.accept(Tick) else { panic!("it has callbacks") };
+        routes.call(id, &mut Context::new(&engine, &mut requests))
+    }
+
+    #[test]
+    fn all_callbacks_run_in_order_whatever_they_do() {
+        let (mut routes, calls) = routes_with(&[
+            || Ok(()),
+            || Err(Failure::new("first")),
+            || panic!("second"),
+            || Err(Failure::new("third")),
+            || panic!("fourth"),
+            || Ok(()),
+        ]);
+        let fault = deliver(&mut routes).map_err(|fault| *fault);
+        assert_eq!(calls.try_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+        let Err(Fault::Panic(panic)) = fault else { panic!("a panic comes before an error") };
+        assert_eq!(*panic.downcast::<&str>().unwrap(), "second");
+    }
+
+    #[test]
+    fn the_first_error_is_the_one_that_counts() {
+        let (mut routes, _calls) =
+            routes_with(&[|| Err(Failure::new("first")), || Err(Failure::new("second"))]);
+        let Err(Fault::Error(error)) = deliver(&mut routes).map_err(|fault| *fault) else {
+            panic!("it is an error")
+        };
+        assert_eq!(error.kind(), ErrorKind::Callback);
+        assert!(error.to_string().ends_with("for `Tick` failed: first"), "{error}");
+    }
+
+    #[test]
+    fn an_event_that_nobody_wants_comes_back() {
+        assert!(Routes::default().accept(Tick).is_err());
+    }
+}

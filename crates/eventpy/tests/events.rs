@@ -202,11 +202,20 @@ fn an_event_that_can_not_be_decoded_is_an_error_and_the_next_one_comes() -> even
     Ok(())
 }
 
+#[derive(Event, FromBytes, IntoBytes, Immutable)]
+#[event(plain)]
+#[repr(transparent)]
+struct Reading<T>(T);
+
 #[test]
-fn a_generic_event_is_one_for_every_type_that_serde_takes() {
+fn a_generic_event_is_one_for_every_type_that_its_encoding_takes() {
     fn is_event<T: Event>() {}
-    fn any<T: Serialize + DeserializeOwned + Send + 'static>() {
+    fn with_serde<T: Serialize + DeserializeOwned + Send + 'static>() {
         is_event::<Shape<T>>();
     }
-    any::<u8>();
+    fn plain<T: FromBytes + IntoBytes + Immutable + Send + 'static>() {
+        is_event::<Reading<T>>();
+    }
+    with_serde::<String>();
+    plain::<[f32; 3]>();
 }

@@ -127,6 +127,7 @@ impl EventDispatcher for Worker {
             _ => {}
         }
         emitter.emit(Farewell { numbers })?;
+        self.diary.write("finished")?;
         Ok(())
     }
 }
@@ -496,7 +497,7 @@ fn a_deployment_that_fails_lets_the_loaded_workers_finish() -> eventpy::Result<(
     let error = manager.deploy_dispatchers().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Load, "{error}");
     assert!(!manager.is_deployed());
-    assert_eq!((diary.count("init"), diary.count("finish")), (1, 1));
+    assert_eq!(diary.lines()[1..], ["init", "finish", "finished"]);
     Ok(())
 }
 
@@ -619,10 +620,9 @@ fates_of_the_manager! {
     the_manager_returns_without_an_end: Some(0), |_manager| Ok(());
     the_manager_becomes_another_program: Some(0), |_manager| {
         use std::os::unix::process::CommandExt;
-        // It reads until there is nothing more, which is when the diary of the beating worker has
-        // its last line.
-        let beating = format!("{}/beat.diary", std::env::var(FOLDER)?);
-        let wait_for_finish = format!("until grep -q finish {beating}; do sleep 0.01; done");
+        // The process stays the same, and stays until the worker finishes.
+        let flooding = format!("{}/flood.diary", std::env::var(FOLDER)?);
+        let wait_for_finish = format!("until grep -q finish {flooding}; do sleep 0.01; done");
         Err(std::process::Command::new("sh").arg("-c").arg(wait_for_finish).exec().into())
     };
 }
@@ -641,8 +641,7 @@ impl Fate {
         let folder = tempfile::tempdir()?;
         let [manager, beat, flood, spin] =
             ["manager", "beat", "flood", "spin"].map(|name| Diary::new(folder.path(), name));
-        let mut companion =
-            Companion::start_with(self.name, "manager", [(FOLDER, folder.path())]);
+        let mut companion = Companion::start_with(self.name, "manager", [(FOLDER, folder.path())]);
         wait_until("all workers work", || manager.count("ready") > 0);
         if self.code.is_none() {
             companion.kill();
@@ -651,7 +650,8 @@ impl Fate {
         assert_eq!(status.code(), self.code, "{status}:\n{output}");
         companion.wait_until_gone();
         for (diary, finishes) in [(beat, 1), (flood, 1), (spin, 0)] {
-            assert_eq!((diary.count("init"), diary.count("finish")), (1, finishes), "{diary:?}");
+            let lines = diary.lines();
+            assert_eq!((diary.count("init"), diary.count("finish")), (1, finishes), "{lines:?}");
         }
         Ok(())
     }

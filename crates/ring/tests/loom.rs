@@ -10,7 +10,9 @@
 //!
 //! Loom looks for another schedule only where the last access to an atomic was the other thread's;
 //! an own access in between hides the place. So each model runs with either side as the thread
-//! that starts, and [`Switch`] marks places where a switch is always tried.
+//! that starts, and [`Switch`] marks places where a switch is always tried. Nor does it let a load
+//! see a store that comes later; that a place is not written while it is read is shown by a
+//! [`Room`], whose accesses loom requires to be ordered.
 
 #![cfg(loom)]
 
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use eventpy_ring::{
     Bell, Broken, ColdFence, Consumer, Displacement, HotFence, Producer, RecordWord, Step,
 };
+use loom::cell::Cell;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
@@ -116,6 +119,26 @@ fn silent(capacity: usize, displaceable: bool) -> (Producer<Silent>, Consumer<Si
     eventpy_ring::modelled(capacity, displaceable, Silent, Silent)
 }
 
+/// What the bytes of a record's place are for loom: it panics when they are read and written
+/// without an order between the two.
+#[derive(Clone)]
+struct Room(Arc<Cell<u8>>);
+
+impl Room {
+    /// A place that holds a record.
+    fn of(number: u8) -> Room {
+        Room(Arc::new(Cell::new(number)))
+    }
+
+    fn write(&self, number: u8) {
+        self.0.set(number);
+    }
+
+    fn read(&self) -> u8 {
+        self.0.get()
+    }
+}
+
 /// A payload of two words that no torn or mixed copy can be taken for.
 fn payload(number: u8) -> [u8; 16] {
     [number; 16]
@@ -205,18 +228,22 @@ fn room_is_written_again_only_after_it_was_read() {
         let (mut producer, mut consumer) = silent(32, false);
         assert!(push_number(&mut producer, 1));
         producer.publish();
+        let room = Room::of(1);
+        let same_room = room.clone();
         let produce = move || {
-            let pushed = push_number(&mut producer, 2);
-            producer.publish();
-            pushed
+            if push_number(&mut producer, 2) {
+                same_room.write(2);
+                producer.publish();
+            }
         };
         let consume = move || {
             assert_eq!(read_now(&mut consumer), [1]);
+            assert_eq!(room.read(), 1);
             consumer.release();
-            read_now(&mut consumer)
+            let second = read_now(&mut consumer);
+            assert!(second.is_empty() || (second == [2] && room.read() == 2));
         };
-        let (pushed, second) = first.race(produce, consume);
-        assert!(second.is_empty() || (pushed && second == [2]));
+        first.race(produce, consume);
     });
 }
 
@@ -294,16 +321,20 @@ fn producer_waits_for_room(hot: HotFence) {
         consumer.set_hot_fence(hot);
         assert!(push_number(&mut producer, 1));
         producer.publish();
+        let room = Room::of(1);
+        let same_room = room.clone();
         let produce = move || {
             while let Err(full) = producer.push(2, &payload(2)) {
                 if producer.sleep_until(full.wanted, ColdFence::Full) {
                     space.wait();
                 }
             }
+            same_room.write(2);
             producer.publish();
         };
         let consume = move || {
             assert_eq!(read_now(&mut consumer), [1]);
+            assert_eq!(room.read(), 1);
             consumer.release();
             consumer
         };
@@ -358,16 +389,15 @@ fn a_segment_is_filled_again_only_after_it_was_read() {
     model(|first| {
         let (mut producer, consumer) = silent(32, false);
         let segments = consumer.segments();
-        // Loom panics when the two accesses are not ordered.
-        let segment = Arc::new(loom::cell::Cell::new(7));
-        let filled = Arc::clone(&segment);
+        let room = Room::of(1);
+        let same_room = room.clone();
         let produce = move || {
             if producer.take_returned_segments() == 1 {
-                filled.set(8);
+                same_room.write(2);
             }
         };
         let consume = move || {
-            assert_eq!(segment.get(), 7);
+            assert_eq!(room.read(), 1);
             segments.give_back(0);
         };
         first.race(produce, consume);
@@ -375,9 +405,14 @@ fn a_segment_is_filled_again_only_after_it_was_read() {
 }
 
 /// Pushes into a displaceable ring; returns what was displaced for it, oldest first.
-fn push_displacing(producer: &mut Producer<Silent>, switch: &Switch, payload: &[u8]) -> Vec<u8> {
+fn push_displacing(
+    producer: &mut Producer<Silent>,
+    switch: &Switch,
+    number: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut displaced = Vec::new();
-    while producer.push(u16::from(payload[0]), payload).is_err() {
+    while producer.push(u16::from(number), payload).is_err() {
         switch.here();
         match producer.displace(|_, _| true) {
             Displacement::Displaced(record) => displaced.push(record.word.type_id() as u8),
@@ -397,7 +432,7 @@ fn a_record_is_either_read_or_displaced() {
         producer.publish();
         let switch = Switch::new();
         let there = switch.clone();
-        let produce = move || push_displacing(&mut producer, &there, &payload(2));
+        let produce = move || push_displacing(&mut producer, &there, 2, &payload(2));
         let consume = move || {
             let mut read = read_now(&mut consumer);
             switch.here();
@@ -410,6 +445,55 @@ fn a_record_is_either_read_or_displaced() {
         let mut all = [displaced, read].concat();
         all.sort_unstable();
         assert_eq!(all, [1, 2], "each record exactly once");
+    });
+}
+
+#[test]
+fn a_record_that_the_consumer_claims_is_not_written_over_while_it_is_copied() {
+    model(|first| {
+        let (mut producer, mut consumer) = silent(32, true);
+        assert!(push_number(&mut producer, 1));
+        producer.publish();
+        let room = Room::of(1);
+        let same_room = room.clone();
+        let produce = move || {
+            while !push_number(&mut producer, 2) {
+                if let Displacement::Displaced(_) = producer.displace(|_, _| true) {
+                    // The consumer may be copying now, and will find that it was too late.
+                    return;
+                }
+            }
+            same_room.write(2);
+        };
+        let consume = move || {
+            assert!(consumer.begin().unwrap());
+            let copied = |_, _| room.read() == 1;
+            assert!(consumer.step(copied).is_ok(), "the producer is sound");
+        };
+        first.race(produce, consume);
+    });
+}
+
+#[test]
+fn a_head_is_never_found_ahead_of_the_tail() {
+    model(|first| {
+        let (mut producer, mut consumer) = silent(16, true);
+        producer.push(1, &[]).unwrap();
+        producer.publish();
+        assert!(consumer.begin().unwrap());
+        let produce = move || {
+            producer.push(2, &[]).unwrap();
+            producer.publish();
+            // One record more than the consumer began with.
+            for _ in 0..2 {
+                producer.displace(|_, _| true);
+            }
+        };
+        let consume = move || {
+            assert!(consumer.read().is_ok(), "the producer is sound");
+            assert!(consumer.begin().is_ok(), "the producer is sound");
+        };
+        first.race(produce, consume);
     });
 }
 
@@ -433,7 +517,7 @@ fn a_sound_producer_is_never_called_broken() {
         push_small(&mut producer);
         let switch = Switch::new();
         let there = switch.clone();
-        let produce = move || push_displacing(&mut producer, &there, &OVER);
+        let produce = move || push_displacing(&mut producer, &there, OVER[0], &OVER);
         let consume = move || {
             let mut read = Vec::new();
             assert!(consumer.begin().unwrap());
@@ -457,7 +541,7 @@ fn a_scan_sees_only_records_that_were_written() {
     model(|first| {
         let (mut producer, mut consumer) = silent(32, true);
         push_small(&mut producer);
-        let produce = move || push_displacing(&mut producer, &Switch::new(), &OVER);
+        let produce = move || push_displacing(&mut producer, &Switch::new(), OVER[0], &OVER);
         let consume = move || {
             assert!(consumer.begin().unwrap());
             let mut seen = Vec::new();
@@ -478,7 +562,7 @@ fn a_skipped_record_was_not_displaced() {
         let (mut producer, mut consumer) = silent(32, true);
         assert!(push_number(&mut producer, 1));
         producer.publish();
-        let produce = move || push_displacing(&mut producer, &Switch::new(), &payload(2));
+        let produce = move || push_displacing(&mut producer, &Switch::new(), 2, &payload(2));
         let consume = move || {
             assert!(consumer.begin().unwrap());
             let mut skipped = Vec::new();

@@ -19,6 +19,8 @@ pub(crate) struct Status {
     ended: EventBell,
     /// Rung for SIGTERM; never silenced.
     interrupted: EventBell,
+    /// Rung when the manager is gone; never silenced.
+    abandoned: EventBell,
     /// The manager's process: readable once it is gone.
     manager: OwnedFd,
     /// When the update began, in microseconds after `start`, plus one; 0 outside of an update and
@@ -45,6 +47,7 @@ impl Status {
             updating: AtomicBool::new(false),
             ended: EventBell::new()?,
             interrupted: EventBell::new()?,
+            abandoned: EventBell::new()?,
             manager,
             update_since: AtomicU64::new(0),
             updates: AtomicU64::new(0),
@@ -61,14 +64,16 @@ impl Status {
     /// SIGTERM: the dispatcher is to end, and the current update need not get its events through.
     pub(crate) fn interrupt(&self) {
         self.urgent.store(true, Ordering::Release);
-        self.interrupted.ring();
+        // Before the bell: whoever it wakes finds that the dispatcher is to end.
         self.end();
+        self.interrupted.ring();
     }
 
-    /// The manager's process is gone.
+    /// The manager's process is gone, or has given this one up.
     pub(crate) fn orphan(&self) {
         self.orphaned.store(true, Ordering::Release);
         self.end();
+        self.abandoned.ring();
     }
 
     #[inline]
@@ -112,20 +117,20 @@ impl Status {
         loop {
             let mut descriptors = [
                 PollFd::new(space, PollFlags::IN),
-                PollFd::new(&self.manager, PollFlags::IN),
+                PollFd::new(&self.abandoned, PollFlags::IN),
                 PollFd::new(&self.interrupted, PollFlags::IN),
             ];
             let watched = if patient { 2 } else { 3 };
             if rustix::event::poll(&mut descriptors[..watched], None).is_err() {
                 continue;
             }
-            let [room, manager, interrupted] =
+            let [room, abandoned, interrupted] =
                 descriptors.map(|descriptor| !descriptor.revents().is_empty());
             if room {
                 space.silence();
                 return Waited::Room;
             }
-            if manager {
+            if abandoned {
                 return Waited::ManagerGone;
             }
             if interrupted && !patient {

@@ -74,7 +74,6 @@ struct Watcher {
 
 impl Watcher {
     fn run(mut self) {
-        let mut listening = true;
         loop {
             let (control, manager) = (self.control.as_fd(), self.status.manager());
             let mut descriptors = [
@@ -82,25 +81,21 @@ impl Watcher {
                 PollFd::from_borrowed_fd(manager, PollFlags::IN),
                 PollFd::from_borrowed_fd(control, PollFlags::IN),
             ];
-            let watched = if listening { 3 } else { 2 };
             // Half the limit finds a hang after at most one and a half times the limit.
             let period = self
                 .update_timeout
                 .map(|limit| timespec((limit / 2).max(Duration::from_millis(1))));
-            if rustix::event::poll(&mut descriptors[..watched], period.as_ref()).is_err() {
+            if rustix::event::poll(&mut descriptors, period.as_ref()).is_err() {
                 continue;
             }
             let [signalled, manager, control] =
                 descriptors.map(|descriptor| !descriptor.revents().is_empty());
-            if manager {
+            if manager || control && !self.listen() {
                 return self.end_without_manager();
             }
             if signalled {
                 self.drain_signals();
                 self.status.interrupt();
-            }
-            if control {
-                listening = self.listen();
             }
             self.look_for_hang();
         }
@@ -122,8 +117,8 @@ impl Watcher {
         let _ = rustix::net::recv(&self.signalled, &mut bytes, rustix::net::RecvFlags::DONTWAIT);
     }
 
-    /// Hears the manager; false once it has closed its end. It closes it when it has given this
-    /// process up, so that is an end command too.
+    /// Hears the manager; false once it has closed its end. It does so when it has given this
+    /// process up, or when its process became another program.
     fn listen(&self) -> bool {
         match self.control.receive() {
             Ok(Received::Message(ToChild::End, _)) => {
@@ -131,10 +126,7 @@ impl Watcher {
                 true
             }
             Ok(Received::Message(ToChild::Setup(_), _) | Received::Nothing) => true,
-            Ok(Received::Closed) | Err(_) => {
-                self.status.end();
-                false
-            }
+            Ok(Received::Closed) | Err(_) => false,
         }
     }
 
