@@ -12,17 +12,19 @@ mod table;
 mod targets;
 mod transport;
 
+use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
 use contenders::bare_futex::BareFutex;
 use contenders::bare_ring::BareRing;
+use contenders::eventpy_ring::EventPyRing;
 use contenders::iceoryx2::{Iceoryx2Events, Iceoryx2Polling};
 use contenders::ipc_channel::IpcChannel;
 use measure::{Load, Plan, Work};
-use process::{Cores, Placement};
+use process::{Cores, PRODUCE, Placement};
 use table::Style;
 use transport::{Pace, latency, throughput};
 
@@ -54,23 +56,14 @@ struct Arguments {
     /// Print the tables as Markdown.
     #[arg(long)]
     markdown: bool,
-    #[command(subcommand)]
-    role: Option<Role>,
 }
 
-/// What a process that the benchmark started does instead.
-#[derive(Subcommand)]
-enum Role {
-    /// Sends records to the consumer that started it.
-    #[command(hide = true)]
-    Produce { row: String, link: String, load: Load },
-}
-
+#[eventpy::main]
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = match &arguments.role {
-        None => benchmark(&arguments),
-        Some(Role::Produce { row, link, load }) => produce(row, link, load),
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let outcome = match &arguments[..] {
+        [role, row, link, load] if role == PRODUCE => produce(row, link, load),
+        _ => benchmark(&Arguments::parse()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,11 +100,12 @@ fn benchmark(arguments: &Arguments) -> Result<()> {
 }
 
 /// Plays the producer of `row`.
-fn produce(row: &str, link: &str, load: &Load) -> Result<()> {
+fn produce(row: &str, link: &str, load: &str) -> Result<()> {
+    let load: Load = load.parse()?;
     for work in works() {
         for contender in &work.contenders {
             if work.row(contender) == row {
-                return (contender.produce)(link, load);
+                return (contender.produce)(link, &load);
             }
         }
     }
@@ -120,7 +114,7 @@ fn produce(row: &str, link: &str, load: &Load) -> Result<()> {
 
 /// All works and who contends in them.
 fn works() -> Vec<Work> {
-    vec![ring(), events(), polling(), sleeping(), idle_core()]
+    vec![ring(), events(), polling(), sleeping(), idle_core(), idle(), memory()]
 }
 
 const THROUGHPUT: &[&str] = &["M records/s", "ns per record"];
@@ -137,6 +131,7 @@ fn ring() -> Work {
             throughput::<BareRing<1>>("limit per record", 50_000_000),
             #[cfg(feature = "tachyon")]
             throughput::<contenders::tachyon::Tachyon>("tachyon-ipc", 50_000_000),
+            throughput::<EventPyRing>("eventpy-ring", 100_000_000),
         ],
     }
 }
@@ -152,6 +147,8 @@ fn events() -> Work {
             throughput::<BareRing<32>>("limit every 32", 100_000_000),
             throughput::<Iceoryx2Polling>("iceoryx2", 4_000_000),
             throughput::<IpcChannel>("ipc-channel", 400_000),
+            contenders::eventpy::emit(50_000_000),
+            contenders::eventpy::emit_all(50_000_000),
         ],
     }
 }
@@ -165,6 +162,7 @@ fn polling() -> Work {
         contenders: vec![
             latency::<BareRing<1>>("limit", 100_000, POLLING),
             latency::<Iceoryx2Polling>("iceoryx2", 100_000, POLLING),
+            contenders::eventpy::polling(100_000, POLLING),
         ],
     }
 }
@@ -179,6 +177,7 @@ fn sleeping() -> Work {
             latency::<BareFutex>("bare futex", 5_000, SLEEPING),
             latency::<Iceoryx2Events>("iceoryx2", 5_000, SLEEPING),
             latency::<IpcChannel>("ipc-channel", 5_000, SLEEPING),
+            contenders::eventpy::sleeping(5_000, SLEEPING),
         ],
     }
 }
@@ -193,6 +192,27 @@ fn idle_core() -> Work {
             latency::<BareFutex>("bare futex", 5_000, IDLE_CORE),
             latency::<Iceoryx2Events>("iceoryx2", 5_000, IDLE_CORE),
             latency::<IpcChannel>("ipc-channel", 5_000, IDLE_CORE),
+            contenders::eventpy::sleeping(5_000, IDLE_CORE),
         ],
+    }
+}
+
+fn idle() -> Work {
+    Work {
+        name: "idle",
+        title: "256 idle dispatchers",
+        columns: &["us per invoke_dispatch", "% CPU while waiting"],
+        reference: None,
+        contenders: vec![contenders::eventpy::idle(100_000)],
+    }
+}
+
+fn memory() -> Work {
+    Work {
+        name: "memory",
+        title: "Private memory of an idle dispatcher",
+        columns: &["MB over a bare child", "MB", "MB of a bare child"],
+        reference: None,
+        contenders: vec![contenders::eventpy::memory()],
     }
 }

@@ -167,7 +167,7 @@ fn take_part(contender: &Contender, outcome: &mut Outcome, plan: &Plan, cores: C
     };
     let setting = Setting { row: outcome.row.clone(), load };
     let _watchdog = Watchdog::set(&setting.row);
-    let reading = unpin().and_then(|()| (contender.measure)(&setting));
+    let reading = unpin().map_err(Into::into).and_then(|()| (contender.measure)(&setting));
     match reading {
         Ok(reading) => readings.push(reading),
         Err(error) => outcome.readings = Err(error),

@@ -62,15 +62,15 @@ impl Cores {
 
 /// Keeps the calling process on `core`. Both sides of every measurement are pinned:
 /// a move to another core in mid-run, or both on one, would measure the scheduler.
-pub fn pin(core: usize) -> Result<()> {
+pub fn pin(core: usize) -> rustix::io::Result<()> {
     let mut only = CpuSet::new();
     only.set(core);
-    Ok(sched_setaffinity(None, &only)?)
+    sched_setaffinity(None, &only)
 }
 
 /// Takes back every [`pin`] of this process.
-pub fn unpin() -> Result<()> {
-    Ok(sched_setaffinity(None, original_affinity())?)
+pub fn unpin() -> rustix::io::Result<()> {
+    sched_setaffinity(None, original_affinity())
 }
 
 /// The cores that this program was allowed before it pinned itself.
@@ -126,7 +126,7 @@ impl Drop for Producer {
 /// In the producer: die with the consumer, and run on `core`.
 pub fn enter_producer(core: usize) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    pin(core)
+    Ok(pin(core)?)
 }
 
 /// In the producer: stay, with all that the consumer may still read, until it has read it.

@@ -3,6 +3,7 @@
 //! The limits and the peers all move the same 64 bytes and all do the same work on
 //! arrival, so that a ratio compares the way between the processes and nothing else.
 
+use eventpy::Event;
 use iceoryx2::prelude::ZeroCopySend;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -20,12 +21,14 @@ const WORDS: usize = 8;
     Copy,
     Serialize,
     Deserialize,
+    Event,
+    ZeroCopySend,
     IntoBytes,
     FromBytes,
     Immutable,
     KnownLayout,
-    ZeroCopySend,
 )]
+#[event(plain)]
 #[repr(C)]
 pub struct Record {
     /// The sequence number, then the stamp, then filling.
@@ -131,14 +134,14 @@ impl Latencies {
 
     /// The median and the 99th percentile in nanoseconds, without the first tenth, in
     /// which both sides warm up. Fails when a record was lost.
-    pub fn percentiles(mut self) -> Result<[f64; 2]> {
+    pub fn percentiles(&self) -> Result<[f64; 2]> {
         if self.disorder != 0 {
             return Err("records were lost or out of order".into());
         }
         let warm_up = self.nanoseconds.len() / 10;
-        let steady = &mut self.nanoseconds[warm_up..];
+        let mut steady = self.nanoseconds[warm_up..].to_vec();
         steady.sort_unstable();
-        Ok([percentile(steady, 50), percentile(steady, 99)])
+        Ok([percentile(&steady, 50), percentile(&steady, 99)])
     }
 }
 

@@ -250,7 +250,7 @@ fn measure_paced(
 /// on the manager's core.
 fn deploy(manager: &mut EventDispatchManager, setting: &Setting) -> Result<()> {
     manager.deploy_dispatchers()?;
-    pin(setting.load.cores.consumer)
+    Ok(pin(setting.load.cores.consumer)?)
 }
 
 /// Has nothing to tell.

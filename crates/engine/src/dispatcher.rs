@@ -24,7 +24,7 @@ use crate::protocol::FromChild;
 use crate::record::{LargePayload, Record};
 use crate::report::{
     Counts, DispatcherEnded, DispatcherFailed, DispatcherReport, DispatcherRestarted,
-    DispatcherStats, Exit, Phase, State,
+    DispatcherState, DispatcherStats, Exit, Phase,
 };
 
 /// The step of an ending that was taken last.
@@ -513,16 +513,16 @@ impl Dispatcher {
         }
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> DispatcherState {
         match self.life {
-            Life::Idle => State::Idle,
-            Life::Starting { .. } => State::Starting,
-            Life::Running if !self.initialised => State::Starting,
-            Life::Running => State::Running,
-            Life::Ending { .. } | Life::Exited => State::Ending,
-            Life::Waiting { .. } => State::Waiting,
-            Life::Ended => State::Ended,
-            Life::Failed => State::Failed,
+            Life::Idle => DispatcherState::Idle,
+            Life::Starting { .. } => DispatcherState::Starting,
+            Life::Running if !self.initialised => DispatcherState::Starting,
+            Life::Running => DispatcherState::Running,
+            Life::Ending { .. } | Life::Exited => DispatcherState::Ending,
+            Life::Waiting { .. } => DispatcherState::Waiting,
+            Life::Ended => DispatcherState::Ended,
+            Life::Failed => DispatcherState::Failed,
         }
     }
 

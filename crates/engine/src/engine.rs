@@ -221,6 +221,11 @@ impl Engine {
         self.runtime.is_some()
     }
 
+    /// Whether any dispatcher runs, or waits for its restart, or has something left to be pumped.
+    pub fn is_running(&self) -> bool {
+        self.is_deployed() && !self.has_ended(&Selection::All)
+    }
+
     /// Whether no process of these dispatchers is left, and nothing is left to be told of them.
     pub fn has_ended(&self, which: &Selection) -> bool {
         let mut chosen = self.dispatchers.iter().enumerate().filter(|(index, _)| which.has(*index));

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use crate::report::DispatcherFailed;
+
 /// What a manager's operation failed on.
-#[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    failed: Vec<DispatcherFailed>,
 }
 
 /// The kinds of [`Error`].
@@ -41,7 +43,7 @@ pub enum ErrorKind {
 impl Error {
     /// An error of a kind, with a sentence that names the thing and the way out.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), source: None }
+        Error { kind, message: message.into(), source: None, failed: Vec::new() }
     }
 
     /// The same with the error beneath it.
@@ -50,7 +52,18 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
-        Error { kind, message: message.into(), source: Some(source.into()) }
+        Error { kind, message: message.into(), source: Some(source.into()), failed: Vec::new() }
+    }
+
+    /// The error of dispatchers that failed and whose failure no callback took.
+    pub fn of_failed(failed: Vec<DispatcherFailed>) -> Error {
+        let lines: Vec<String> = failed.iter().map(DispatcherFailed::to_string).collect();
+        Error { kind: ErrorKind::Dispatcher, message: lines.join("\n"), source: None, failed }
+    }
+
+    /// The failures that it tells of, if its kind is [`ErrorKind::Dispatcher`].
+    pub fn dispatchers_failed(&self) -> &[DispatcherFailed] {
+        &self.failed
     }
 
     /// What it failed on.
@@ -60,6 +73,13 @@ impl Error {
 }
 
 impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// The sentence, since a `main` that returns an error prints it so.
+impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }

@@ -46,6 +46,6 @@ pub use pump::{Pump, Yield};
 pub use record::{LargePayload, Record};
 pub use report::{
     Counts, DispatcherEnded, DispatcherFailed, DispatcherReport, DispatcherRestarted,
-    DispatcherStats, EndReport, Exit, Phase, State, Stats,
+    DispatcherState, DispatcherStats, EndReport, Exit, Phase, Stats,
 };
 pub use waiter::{Sleep, Woken};

@@ -135,7 +135,7 @@ fn finish_cell(report: &DispatcherReport) -> String {
 /// What a dispatcher is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum State {
+pub enum DispatcherState {
     /// Not deployed.
     Idle,
     /// Its process is starting, or is in `init`.
@@ -159,7 +159,7 @@ pub struct DispatcherStats {
     /// The dispatcher's name.
     pub dispatcher: String,
     /// What it is doing.
-    pub state: State,
+    pub state: DispatcherState,
     /// Its process, while there is one.
     pub pid: Option<u32>,
     /// How often it was restarted.

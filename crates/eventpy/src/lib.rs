@@ -133,8 +133,8 @@ pub use emitter::Emitter;
 pub use event::Event;
 pub use eventpy_engine::{
     Counts, Delivery, DispatcherEnded, DispatcherFailed, DispatcherOptions, DispatcherReport,
-    DispatcherRestarted, DispatcherStats, EndReport, Error, ErrorKind, Exit, Phase, Restart, State,
-    Stats,
+    DispatcherRestarted, DispatcherState, DispatcherStats, EndReport, Error, ErrorKind, Exit,
+    Phase, Restart, Stats,
 };
 pub use failure::{Failure, Outcome, Result};
 pub use listener::{EventListener, Subscriptions};

@@ -340,6 +340,23 @@ impl EventDispatchManager {
         self.engine.is_deployed()
     }
 
+    /// Whether any dispatcher still runs, or has something left to be delivered: what a loop asks
+    /// that goes on until all dispatchers have ended by themselves.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn pump_to_the_end(mut manager: eventpy::EventDispatchManager) -> eventpy::Result<()> {
+    /// while manager.is_running() {
+    ///     manager.invoke_dispatch_timeout(Duration::from_secs(1))?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # assert!(!eventpy::EventDispatchManager::new().is_running());
+    /// ```
+    pub fn is_running(&self) -> bool {
+        self.engine.is_running()
+    }
+
     /// Delivers the events that are there now, without waiting, and returns how many. Events
     /// without a callback count too; [`DispatcherFailed`] and its kind count if a callback gets
     /// them.
@@ -361,8 +378,8 @@ impl EventDispatchManager {
     /// # Errors
     /// [`Callback`](ErrorKind::Callback) when a callback failed: the others for that event have
     /// run, and the events behind it wait for the next call. [`Event`](ErrorKind::Event) when an
-    /// event can't be decoded. [`Dispatcher`](ErrorKind::Dispatcher) when a dispatcher failed and no
-    /// callback takes [`DispatcherFailed`]: the pump went to its end. [`State`](ErrorKind::State)
+    /// event can't be decoded. [`Dispatcher`](ErrorKind::Dispatcher) when a dispatcher failed for good
+    /// and no callback takes [`DispatcherFailed`]: the pump went to its end. [`State`](ErrorKind::State)
     /// when nothing is deployed.
     ///
     /// # Panics
@@ -552,6 +569,8 @@ impl EventDispatchManager {
             }
         }
         self.requests.end = false;
+        // The report tells of them.
+        self.unheard.clear();
         Ok(delivered)
     }
 
@@ -565,7 +584,7 @@ impl EventDispatchManager {
                 Err(fault) => return Step::Failed(fault),
             },
             Some(Yield::Failed(failed)) => {
-                self.routes.accept(failed).map_err(|failed| self.unheard.push(failed)).ok()
+                self.routes.accept(failed).map_err(|failed| self.note_unheard(failed)).ok()
             }
             Some(Yield::Restarted(restarted)) => self.routes.accept(restarted).ok(),
             Some(Yield::Ended(ended)) => self.routes.accept(ended).ok(),
@@ -582,17 +601,20 @@ impl EventDispatchManager {
         }
     }
 
+    /// A failure that a restart follows is what the user has made provision for.
+    fn note_unheard(&mut self, failed: DispatcherFailed) {
+        if !failed.will_restart {
+            self.unheard.push(failed);
+        }
+    }
+
     /// What a pump has come to: its fault, or else the failures that nobody listened to.
     fn conclude(&mut self, result: Result<(), Box<Fault>>) -> Result<(), Error> {
         match result.map_err(|fault| *fault) {
             Err(Fault::Panic(panic)) => resume_unwind(panic),
             Err(Fault::Error(error)) => Err(error),
             Ok(()) if self.unheard.is_empty() => Ok(()),
-            Ok(()) => {
-                let failed: Vec<String> =
-                    self.unheard.drain(..).map(|failed| failed.to_string()).collect();
-                Err(Error::new(ErrorKind::Dispatcher, failed.join("\n")))
-            }
+            Ok(()) => Err(Error::of_failed(std::mem::take(&mut self.unheard))),
         }
     }
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eventpy::{
-    DispatcherEnded, DispatcherFailed, DispatcherOptions, DispatcherReport, Emitter, ErrorKind,
-    Event, EventDispatchManager, EventDispatcher, Exit, Failure, Restart, State,
+    DispatcherEnded, DispatcherFailed, DispatcherOptions, DispatcherReport, DispatcherState,
+    Emitter, ErrorKind, Event, EventDispatchManager, EventDispatcher, Exit, Failure, Restart,
 };
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -421,10 +421,12 @@ fn a_worker_that_waits_for_its_restart_ends_without_another_process() -> eventpy
     let restart = Restart::always().backoff(hour, hour);
     let mut manager = seen.manager(Work::Count(10, Then::End), options().restart(restart));
     manager.deploy_dispatchers()?;
-    pump_until(&mut manager, |manager| manager.stats().dispatchers[0].state == State::Waiting)?;
+    pump_until(&mut manager, |manager| {
+        manager.stats().dispatchers[0].state == DispatcherState::Waiting
+    })?;
     let report = manager.end_dispatchers()?;
     assert!(report.is_clean() && report.dispatchers[0].failure.is_none(), "{report}");
-    assert_eq!(manager.stats().dispatchers[0].state, State::Ended, "it did not fail");
+    assert_eq!(manager.stats().dispatchers[0].state, DispatcherState::Ended, "it did not fail");
     assert_eq!((seen.diary.count("init"), seen.diary.count("finish")), (1, 1));
     Ok(())
 }

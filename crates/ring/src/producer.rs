@@ -93,11 +93,8 @@ impl<B: Bell> Producer<B> {
     #[inline]
     pub fn reserve(&mut self, least: usize, most: usize) -> Result<Reservation<'_, B>, Full> {
         self.fits(least)?;
-        let mut contiguous = self.memory.contiguous(self.position);
-        if contiguous < span_of(least) {
-            self.pad(contiguous);
-            contiguous = self.memory.capacity();
-        }
+        self.leave_end(span_of(least));
+        let contiguous = self.memory.contiguous(self.position);
         let free = self.memory.capacity() - (self.position - self.head);
         let room = (contiguous.min(free) - 8) as usize;
         let room = room.min(most.max(least)).min(self.max_record);
@@ -126,9 +123,10 @@ impl<B: Bell> Producer<B> {
     /// [`Full`] when the reader must first make room.
     #[inline]
     pub fn push(&mut self, type_id: u16, payload: &[u8]) -> Result<(), Full> {
-        let reservation = self.reserve(payload.len(), payload.len())?;
-        reservation.write(payload);
-        reservation.commit(type_id, payload.len());
+        self.fits(payload.len())?;
+        self.leave_end(span_of(payload.len()));
+        self.memory.write(self.position + 8, payload);
+        self.finish(RecordWord::new(type_id, payload.len(), false));
         Ok(())
     }
 
@@ -281,7 +279,26 @@ impl<B: Bell> Producer<B> {
         if self.head >= wanted { Ok(()) } else { Err(Full { wanted }) }
     }
 
+    /// Goes to the beginning of the ring if a record would not fit before its end.
+    #[inline]
+    fn leave_end(&mut self, span: u64) {
+        let contiguous = self.memory.contiguous(self.position);
+        if contiguous < span {
+            self.pad(contiguous);
+        }
+    }
+
+    /// Ends the record whose payload is written.
+    #[inline]
+    fn finish(&mut self, word: RecordWord) {
+        // Relaxed: published by the release store of the tail.
+        self.memory.word(self.position).store(word.to_bits(), Ordering::Relaxed);
+        self.last = self.position;
+        self.position += word.span();
+    }
+
     /// Fills the rest of the ring; the reader skips it. It is published with the next record.
+    #[cold]
     fn pad(&mut self, span: u64) {
         self.memory.word(self.position).store(RecordWord::pad(span).to_bits(), Ordering::Relaxed);
         self.position += span;
@@ -330,11 +347,7 @@ impl<'a, B: Bell> Reservation<'a, B> {
     #[inline]
     fn finish(self, word: RecordWord) -> &'a mut Producer<B> {
         assert!(word.len() <= self.room, "{} bytes were reserved, not {}", self.room, word.len());
-        let producer = self.producer;
-        // Relaxed: published by the release store of the tail.
-        producer.memory.word(producer.position).store(word.to_bits(), Ordering::Relaxed);
-        producer.last = producer.position;
-        producer.position += word.span();
-        producer
+        self.producer.finish(word);
+        self.producer
     }
 }

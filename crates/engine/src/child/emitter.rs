@@ -137,6 +137,21 @@ impl Emitter {
     /// As [`reserve`](Self::reserve).
     #[inline]
     pub fn send(&mut self, type_id: u16, payload: &[u8]) -> Result<(), Error> {
+        let event_type = self.types.get_mut(usize::from(type_id).wrapping_sub(1));
+        if let Some(event_type) = event_type
+            && !self.status.is_ending()
+            && payload.len() <= self.producer.max_record_bytes()
+            && self.producer.push(type_id, payload).is_ok()
+        {
+            sent(&mut self.producer, &mut event_type.newest, type_id, self.batching);
+            return Ok(());
+        }
+        self.send_with_care(type_id, payload)
+    }
+
+    /// As [`send`](Self::send), where more is needed than a look at the ring.
+    #[cold]
+    fn send_with_care(&mut self, type_id: u16, payload: &[u8]) -> Result<(), Error> {
         if let Some(mut slot) = self.reserve(type_id, payload.len())? {
             slot.bytes_mut()[..payload.len()].copy_from_slice(payload);
             slot.commit(payload.len());
@@ -405,11 +420,22 @@ impl Slot<'_> {
                 commit_large(producer, segment, self.type_id, len)
             }
         };
-        *self.newest = Some(producer.last_record());
-        producer.count_sent(self.type_id);
-        if !self.batching {
-            producer.publish();
-        }
+        sent(producer, self.newest, self.type_id, self.batching);
+    }
+}
+
+/// Counts the event that was just committed and, unless it is part of a batch, publishes it.
+#[inline]
+fn sent(
+    producer: &mut Producer<EventBell>,
+    newest: &mut Option<u64>,
+    type_id: u16,
+    batching: bool,
+) {
+    *newest = Some(producer.last_record());
+    producer.count_sent(type_id);
+    if !batching {
+        producer.publish();
     }
 }
 

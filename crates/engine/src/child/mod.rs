@@ -103,6 +103,8 @@ impl Interrupter {
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 static LOADING: AtomicBool = AtomicBool::new(false);
+/// The program came to `deploy` instead of becoming a dispatcher process. It may try again.
+static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// Whether this process was started as a dispatcher process and has not become one yet.
 pub fn is_dispatcher_process() -> bool {
@@ -142,10 +144,11 @@ where
 /// the manager, so that it need not wait, and returns the error for here.
 pub(crate) fn refuse_to_deploy() -> Option<Error> {
     if is_dispatcher_process() {
+        REFUSED.store(true, Ordering::Relaxed);
         if let Ok(control) = take_command_socket() {
             let _ = control.send(&FromChild::NotADispatcher, &[], false);
         }
-    } else if !LOADING.load(Ordering::Relaxed) {
+    } else if !LOADING.load(Ordering::Relaxed) && !REFUSED.load(Ordering::Relaxed) {
         return None;
     }
     Some(Error::new(

@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use eventpy::{DispatcherReport, EventDispatchManager, State};
+use eventpy::{DispatcherReport, DispatcherState, EventDispatchManager};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +60,10 @@ pub fn pid_of(manager: &EventDispatchManager, dispatcher: usize) -> u32 {
 
 /// Whether a dispatcher has neither a process nor a plan for one.
 pub fn has_ended(manager: &EventDispatchManager, dispatcher: usize) -> bool {
-    matches!(manager.stats().dispatchers[dispatcher].state, State::Ended | State::Failed)
+    matches!(
+        manager.stats().dispatchers[dispatcher].state,
+        DispatcherState::Ended | DispatcherState::Failed
+    )
 }
 
 #[track_caller]
