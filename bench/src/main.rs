@@ -7,6 +7,7 @@
 mod contenders;
 mod measure;
 mod process;
+mod quiet;
 mod record;
 mod table;
 mod targets;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
 fn benchmark(arguments: &Arguments) -> Result<()> {
     let plan = Plan {
         rounds: if arguments.quick { 1 } else { arguments.rounds },
+        tries: if arguments.quick { 1 } else { 4 },
         divisor: if arguments.quick { 100 } else { 1 },
         only: arguments.only.clone(),
     };

@@ -26,9 +26,14 @@ pub fn print_work(work: &Work, outcomes: &[Outcome], style: Style) {
         table.add_row(row(work, outcome, reference));
     }
     print_titled(work.title, &table, style);
-    for outcome in outcomes {
-        if let Err(error) = &outcome.readings {
-            println!("{} failed: {error}", outcome.row);
+    for Outcome { row, readings, disturbed, .. } in outcomes {
+        match readings {
+            Err(error) => println!("`{row}` failed: {error}"),
+            Ok(readings) if *disturbed > 0 => {
+                let rounds = readings.len();
+                println!("`{row}`: other programs disturbed {disturbed} of {rounds} rounds");
+            }
+            Ok(_) => {}
         }
     }
 }

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn outcome(row: &str, value: f64) -> Outcome {
-        Outcome { row: row.to_owned(), name: "", readings: Ok(vec![vec![value]]) }
+        Outcome { row: row.to_owned(), name: "", readings: Ok(vec![vec![value]]), disturbed: 0 }
     }
 
     #[test]

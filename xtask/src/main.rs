@@ -57,7 +57,7 @@ enum Command {
     /// Feed a fuzz target until it fails or the time is over; needs nightly and cargo-fuzz.
     Fuzz {
         /// The target, a file in fuzz/fuzz_targets.
-        #[arg(default_value = "consumer")]
+        #[arg(default_value = "hostile_ring")]
         target: String,
         /// How long to run.
         #[arg(long, default_value_t = 60)]
@@ -101,6 +101,9 @@ fn test(report: &mut Report) {
 
 fn lint(report: &mut Report) {
     report.step("format", Cargo::new("fmt").args(["--all", "--check"]));
+    // Workspaces of their own; to build them takes more than a user has.
+    report.step("format of bench", Cargo::new("fmt").arg("--check").folder("bench"));
+    report.step("format of fuzz", Cargo::new("fmt").arg("--check").folder("fuzz"));
     let warnings = ["--workspace", "--all-targets", "--", "-D", "warnings"];
     report.step("clippy", Cargo::new("clippy").args(warnings));
     let docs = Cargo::new("doc").args(["--workspace", "--no-deps"]);

@@ -49,6 +49,7 @@ fn layers_import_downward() {
         ("crates/engine", &["eventpy", "eventpy-derive"]),
         ("crates/eventpy", &["eventpy-ring"]),
         ("crates/eventpy-derive", &["eventpy-ring", "eventpy-engine"]),
+        ("crates/python", &["eventpy-ring", "eventpy"]),
     ];
     for (package, others) in forbidden {
         let manifest = read(&root().join(package).join("Cargo.toml"));
@@ -59,6 +60,21 @@ fn layers_import_downward() {
             assert!(!others.contains(&name), "{package} must not depend on {name}");
         }
     }
+}
+
+/// The ring, the engine's operating system module and the Python codec have it, and nothing else.
+#[test]
+fn unsafe_code_stays_where_it_belongs() {
+    let allowed = ["crates/ring/src", "crates/engine/src/os.rs", "crates/python/src"];
+    let words = ["{", "fn", "impl", "extern"].map(|what| format!("unsafe {what}"));
+    let strays: Vec<_> = files_of(&["rs"])
+        .into_iter()
+        .filter(|file| file.components().any(|part| part.as_os_str() == "src"))
+        .filter(|file| file.starts_with(root().join("crates")))
+        .filter(|file| !allowed.iter().any(|place| file.starts_with(root().join(place))))
+        .filter(|file| words.iter().any(|word| read(file).contains(word)))
+        .collect();
+    assert!(strays.is_empty(), "unsafe code in {strays:?}");
 }
 
 #[test]

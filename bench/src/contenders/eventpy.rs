@@ -8,7 +8,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use eventpy::{
-    Emitter, EventDispatchManager, EventDispatcher, EventListener, State, Subscriptions,
+    DispatcherState, Emitter, EventDispatchManager, EventDispatcher, EventListener, Subscriptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -302,7 +302,8 @@ fn await_idle(manager: &mut EventDispatchManager) -> Result<Vec<u32>> {
     loop {
         manager.invoke_dispatch_timeout(Duration::from_millis(1))?;
         let dispatchers = manager.stats().dispatchers;
-        let is_running = dispatchers.iter().all(|dispatcher| dispatcher.state == State::Running);
+        let is_running =
+            dispatchers.iter().all(|dispatcher| dispatcher.state == DispatcherState::Running);
         let pids: Vec<u32> = dispatchers.iter().filter_map(|dispatcher| dispatcher.pid).collect();
         if is_running && pids.iter().all(|pid| is_asleep(*pid)) {
             return Ok(pids);

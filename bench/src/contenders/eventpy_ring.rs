@@ -37,7 +37,7 @@ impl Transport for EventPyRing {
         let space = Arc::new(EventBell::new()?);
         let (mut consumer, memory) = eventpy_ring::create(CAPACITY_BYTES, false, space)?;
         consumer.set_hot_fence(hot_fence());
-        let data = OwnedFd::from(EventBell::new()?.try_clone()?);
+        let data = EventBell::new()?.try_clone()?;
         let link = format!("{},{}", inheritable(&memory)?, inheritable(&data)?);
         Ok((Receiver { consumer, record: Record::new_zeroed(), _inherited: [memory, data] }, link))
     }

@@ -89,9 +89,10 @@ impl Control {
         let mut into = [IoSliceMut::new(&mut bytes)];
         let received = loop {
             match rustix::net::recvmsg(&self.socket, &mut into, &mut ancillary, flags) {
-                Err(Errno::INTR) => {}
+                // The other end was closed with something unread. The kernel says so once and ahead
+                // of all that was sent before, which is still to come.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(Errno::AGAIN) => return Ok(Received::Nothing),
-                Err(Errno::CONNRESET | Errno::PIPE) => return Ok(Received::Closed),
                 Err(errno) => return Err(errno.into()),
                 Ok(received) => break received,
             }

@@ -550,8 +550,25 @@ fn check_spec(spec: &DispatcherSpec) -> Result<Vec<Delivery>, Error> {
         let own = options.delivery_of.iter().rev().find(|(of, _)| of == name);
         own.map_or(options.delivery, |(_, delivery)| *delivery)
     };
-    let internal = (0..spec.internal_types).map(|_| Delivery::Every);
-    Ok(spec.event_types.iter().map(delivery_of).chain(internal).collect())
+    let mut deliveries: Vec<_> = spec.event_types.iter().map(delivery_of).collect();
+    let internal = internal_delivery(&deliveries);
+    deliveries.extend((0..spec.internal_types).map(|_| internal));
+    Ok(deliveries)
+}
+
+/// What happens to internal records that find no room: they neither make a dispatcher wait that
+/// never waits for its events, nor keep the newest of those out.
+fn internal_delivery(deliveries: &[Delivery]) -> Delivery {
+    let displaceable = |delivery: &Delivery| {
+        matches!(delivery, Delivery::Latest | Delivery::DropOldest)
+    };
+    if deliveries.iter().any(displaceable) {
+        Delivery::DropOldest
+    } else if deliveries.contains(&Delivery::DropNewest) {
+        Delivery::DropNewest
+    } else {
+        Delivery::Every
+    }
 }
 
 fn system_error(what: &str, source: io::Error) -> Error {

@@ -197,7 +197,8 @@ pub struct DispatcherSpec {
     /// The names of its event types; a type's id in the ring is its place here plus one.
     pub event_types: Vec<String>,
     /// How many types follow those for what the face itself sends, such as log records. They are
-    /// delivered each and in their place, and appear in no count.
+    /// delivered each and in their place, and appear in no count. Where an event type has another
+    /// delivery than `every`, a full ring drops them too.
     pub internal_types: u16,
     /// What the child process needs to make the dispatcher; opaque to the engine.
     pub payload: Vec<u8>,

@@ -228,3 +228,8 @@ pub mod __private {
     pub use crate::process::{Registration, begin_test, run_if_dispatcher_process};
     pub use inventory;
 }
+
+/// The README's example, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -395,6 +395,30 @@ fn sigterm_while_it_waits_for_room_is_never_a_failure() -> eventpy::Result<()> {
     Ok(())
 }
 
+/// What a process has said counts, also if it is gone before it has heard the end command.
+#[eventpy::test]
+fn an_end_command_that_comes_too_late_hides_nothing() -> eventpy::Result<()> {
+    for round in 0..100 {
+        let folder = tempfile::tempdir()?;
+        let seen = Seen::new(folder.path());
+        let (then, exit, failure) = match round % 2 {
+            0 => (Then::End, Exit::Code(0), None),
+            _ => (Then::Fail, Exit::Code(1), Some("the well is dry".to_owned())),
+        };
+        let mut manager = seen.manager(Work::Count(10, then), options());
+        manager.deploy_dispatchers()?;
+        wait_until("it finishes", || seen.diary.count("finished") == 1);
+        // Its process is about to exit: the command reaches it before, meanwhile or never.
+        std::thread::sleep(Duration::from_micros(fastrand::u64(..500)));
+        let report = manager.end_dispatchers()?;
+        let report = &report.dispatchers[0];
+        assert!(report.finished, "{report:?}");
+        assert_eq!((report.exit, &report.failure), (exit, &failure), "{report:?}");
+        assert_eq!(report.counts.delivered, 11, "{report:?}");
+    }
+    Ok(())
+}
+
 #[eventpy::test]
 fn every_process_of_a_worker_that_is_restarted_has_its_own_finish() -> eventpy::Result<()> {
     let folder = tempfile::tempdir()?;

@@ -5,9 +5,9 @@
 //!
 //! - **Order and wholeness.** Records arrive in the order of their commits, each whole or not at
 //!   all, also when the writing process is killed at any instruction.
-//! - **No trust.** The reader checks every position and length that it finds in shared memory; a
-//!   sound ring is [`Broken`] for good rather than read wrongly. No reference to memory that the
-//!   other side can write leaves this crate: bytes are copied first.
+//! - **No trust.** The reader checks every position and length that it finds in shared memory; what
+//!   no sound producer writes is reported as [`Broken`] rather than read wrongly. No reference to
+//!   memory that the other side can write leaves this crate: bytes are copied first.
 //! - **No system call while both sides run.** A side that sleeps says so in the ring, and only
 //!   then the other side rings its bell (see [`Bell`] and the module `wake` for the argument).
 //! - **Nothing to clean up.** The memory has no name; it goes with the last process that maps it.

@@ -193,7 +193,7 @@ fn race(records: u64, most: usize, reader: impl Fn(&mut Consumer<Silent>, &mut V
             let mut displaced = Vec::new();
             for number in 0..records {
                 push(&mut producer, 1, &payload(number, most), |number| displaced.push(number));
-                if mixed(number) % 16 == 0 {
+                if mixed(number).is_multiple_of(16) {
                     thread::yield_now();
                 }
             }

@@ -26,7 +26,7 @@ fn ring(displaceable: bool) -> (Consumer<EventBell>, Scribbler) {
 #[test]
 fn a_tail_past_the_capacity_is_broken() {
     for displaceable in [false, true] {
-        for tail in [CAPACITY + 8, 1 << 40, u64::MAX & !7] {
+        for tail in [CAPACITY + 8, 1 << 40, !7] {
             let (mut consumer, scribbler) = ring(displaceable);
             scribbler.set_tail(tail);
             let broken = Broken::Tail { tail, position: 0, capacity: CAPACITY };
@@ -113,7 +113,7 @@ fn a_record_larger_than_any_is_broken() {
 
 #[test]
 fn a_head_that_leaves_the_committed_range_is_broken() {
-    for (head, tail) in [(72, 64), (12, 64), (u64::MAX, 64), (u64::MAX & !7, 64)] {
+    for (head, tail) in [(72, 64), (12, 64), (u64::MAX, 64), (!7, 64)] {
         let (mut consumer, scribbler) = ring(true);
         scribbler.set_tail(tail);
         assert!(consumer.begin().unwrap());
@@ -222,7 +222,6 @@ fn run_for(time: Duration, seed: u64, drive: impl Fn(&[u8]) -> Tally) -> Tally {
         sum.skipped += tally.skipped;
         sum.broken += tally.broken;
     }
-    eprintln!("{sum:?}");
     sum
 }
 

@@ -217,10 +217,10 @@ fn both_sides_sleep(hot: HotFence, cold: ColdFence) {
                     }
                 }
                 // A few at a time, and now and then a pause in which the other side falls asleep.
-                if mixed(number) % 4 == 0 {
+                if mixed(number).is_multiple_of(4) {
                     producer.publish();
                 }
-                if mixed(number) % 64 == 0 {
+                if mixed(number).is_multiple_of(64) {
                     thread::yield_now();
                 }
             }
@@ -433,7 +433,7 @@ fn a_copy_past_a_segment_is_refused() {
 
 #[test]
 fn a_segment_that_is_not_what_was_announced_is_refused() {
-    let refused = |memory, bytes| SegmentReader::map(memory, bytes).err().expect("it is not sound");
+    let refused = |memory, bytes| SegmentReader::map(memory, bytes).expect_err("it is not sound");
     for (found, expected) in [(8192, 4096), (4096, 8192), (0, 0), (4096, usize::MAX)] {
         let error = refused(memory(found, &[], SIZE_SEALS), expected);
         assert!(matches!(error, AttachError::Size { .. }), "{found} instead of {expected}");

@@ -45,7 +45,7 @@ fn every_record_arrives_once_and_in_order() {
                     // Each way to write takes its turn, and so do batches of different sizes.
                     let room = producer.reserve(bytes.len(), MOST);
                     if let Ok(mut reservation) = room {
-                        if number % 2 == 0 {
+                        if number.is_multiple_of(2) {
                             reservation.write(&bytes);
                         } else {
                             reservation.bytes_mut()[..bytes.len()].copy_from_slice(&bytes);
@@ -56,7 +56,7 @@ fn every_record_arrives_once_and_in_order() {
                     producer.publish();
                     thread::yield_now();
                 }
-                if mixed(number) % 4 == 0 {
+                if mixed(number).is_multiple_of(4) {
                     producer.publish();
                 }
             }

@@ -11,6 +11,7 @@ mod life;
 mod status;
 mod watch;
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -177,6 +178,7 @@ where
         // The manager is gone before it began.
         return Ok(0);
     };
+    name_this_process(&setup.name);
     let payload = eventpy_ring::unpack(descriptors.payload, setup.payload_bytes as usize)?;
     let assignment = Assignment { name: setup.name.clone(), payload };
     let barriers = eventpy_ring::register_for_barriers() == ColdFence::Everywhere && setup.barriers;
@@ -212,6 +214,13 @@ where
         Arc::clone(&status),
     );
     Ok(life::run(source, emitter, &control, &status))
+}
+
+/// Shows the dispatcher's name in the process list, cut to what the kernel keeps of it.
+fn name_this_process(name: &str) {
+    if let Ok(name) = CString::new(name) {
+        let _ = rustix::thread::set_name(&name);
+    }
 }
 
 fn receive_setup(control: &Control) -> io::Result<Option<(Setup, Descriptors)>> {

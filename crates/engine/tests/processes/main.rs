@@ -35,6 +35,10 @@ fn main() {
         ),
         trial("sigterm_runs_finish", sigterm_runs_finish),
         trial(
+            "an_end_command_that_nobody_hears_hides_nothing",
+            an_end_command_that_nobody_hears_hides_nothing,
+        ),
+        trial(
             "an_unknown_dispatcher_is_an_error_of_deploy",
             an_unknown_dispatcher_is_an_error_of_deploy,
         ),
@@ -270,6 +274,37 @@ fn sigterm_runs_finish() {
     let events = pump_until(&mut engine, is_over);
     assert_eq!(events.last(), Some(&Event::Ended), "{events:?}");
     assert!(end(&mut engine).1.is_clean());
+}
+
+/// The kernel answers with an error first when the other end was closed with something unread.
+fn an_end_command_that_nobody_hears_hides_nothing() {
+    let mut engine = deploy([spec("send_and_stop", "200000")]);
+    wait_for_state(&engine, 'T');
+    engine.begin_end(&Selection::All, None).expect("it is deployed");
+    signal(&engine, "-KILL");
+    wait_for_state(&engine, 'Z');
+    let mut events = Vec::new();
+    while engine.is_deployed() {
+        pump(&mut engine, Pump::End, &mut events);
+    }
+    let [Event::Record(2, payload), Event::Failed(_)] = &events[..] else { panic!("{events:?}") };
+    assert!(sources::is_pattern(payload) && payload.len() == 200_000);
+    let counts = engine.end_report().dispatchers[0].counts;
+    assert_eq!((counts.sent, counts.delivered, counts.lost), (1, 1, 0));
+}
+
+/// Waits until the first dispatcher's process is in a state, as ps shows it.
+fn wait_for_state(engine: &Engine, state: char) {
+    let pid = engine.stats().dispatchers[0].pid.expect("it runs");
+    let start = Instant::now();
+    loop {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is not reaped");
+        if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state)) {
+            return;
+        }
+        assert!(start.elapsed() < WATCHDOG, "{stat}");
+        std::thread::yield_now();
+    }
 }
 
 /// Sends a signal to the first dispatcher's process.

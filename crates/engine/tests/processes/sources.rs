@@ -22,10 +22,11 @@ pub fn load(assignment: &Assignment) -> Result<Box<dyn Source>, String> {
 
 type Update = fn(&mut Scripted, &mut Emitter) -> Result<(), Failure>;
 
-const KINDS: [(&str, Update); 12] = [
+const KINDS: [(&str, Update); 13] = [
     ("count", count),
     ("count_and_stay", count_and_stay),
     ("sizes", sizes),
+    ("send_and_stop", send_and_stop),
     ("fail_after", fail_after),
     ("panic_after", panic_after),
     ("fail_init", idle),
@@ -107,6 +108,14 @@ fn sizes(source: &mut Scripted, emitter: &mut Emitter) -> Result<(), Failure> {
     }
     emitter.end();
     Ok(())
+}
+
+/// Stops its whole process behind an event, as SIGSTOP does.
+fn send_and_stop(source: &mut Scripted, emitter: &mut Emitter) -> Result<(), Failure> {
+    send(emitter, TEXT, &pattern(source.number() as usize))?;
+    let stopped =
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+    stopped.map_err(|error| failure(&error.to_string()))
 }
 
 fn fail_after(source: &mut Scripted, emitter: &mut Emitter) -> Result<(), Failure> {

@@ -42,7 +42,7 @@ impl Scribbler {
 
     /// The word at a byte offset, which is brought into the mapping.
     pub fn word(&self, offset: usize) -> &AtomicU64 {
-        let offset = offset % self.mapping.len() & !7;
+        let offset = (offset % self.mapping.len()) & !7;
         // SAFETY: the offset lies within the mapping.
         let word = unsafe { self.mapping.as_mut_ptr().add(offset) };
         // SAFETY: the place is aligned, stays mapped with `self`, and is accessed as an atomic.
@@ -367,7 +367,7 @@ pub fn drive_racing(bytes: &[u8], reads: u32) -> Tally {
     scribbler.set_tail(capacity as u64 / 2);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let meddling = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let mut acts = Input { bytes: input.bytes };
                 while !acts.bytes.is_empty() {
@@ -382,6 +382,8 @@ pub fn drive_racing(bytes: &[u8], reads: u32) -> Tally {
             }
         }
         done.store(true, Ordering::Relaxed);
+        // The end of the scope waits for its closure alone, and a leak check for the whole thread.
+        meddling.join().expect("the other thread does not panic");
     });
     reader.tally
 }

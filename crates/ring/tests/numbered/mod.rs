@@ -1,5 +1,7 @@
 //! Payloads that tell their own number, and of which no byte can change unnoticed.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 /// The payload with a number: from 8 to `most` bytes, all of which depend on the number.
 pub fn payload(number: u64, most: usize) -> Vec<u8> {
     let len = 8 + (mixed(number) % (most as u64 - 7)) as usize;
