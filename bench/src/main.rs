@@ -147,7 +147,7 @@ fn events() -> Work {
         contenders: vec![
             throughput::<BareRing<1>>("limit per record", 50_000_000),
             throughput::<BareRing<32>>("limit every 32", 100_000_000),
-            throughput::<Iceoryx2Polling>("iceoryx2", 4_000_000),
+            throughput::<Iceoryx2Polling<1000>>("iceoryx2", 4_000_000),
             throughput::<IpcChannel>("ipc-channel", 400_000),
             contenders::eventpy::emit(50_000_000),
             contenders::eventpy::emit_all(50_000_000),
@@ -163,7 +163,7 @@ fn polling() -> Work {
         reference: Some("limit"),
         contenders: vec![
             latency::<BareRing<1>>("limit", 100_000, POLLING),
-            latency::<Iceoryx2Polling>("iceoryx2", 100_000, POLLING),
+            latency::<Iceoryx2Polling<1>>("iceoryx2", 100_000, POLLING),
             contenders::eventpy::polling(100_000, POLLING),
         ],
     }

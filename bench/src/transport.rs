@@ -144,9 +144,10 @@ pub fn await_gap(load: &Load) {
     while now_ns() < end {}
 }
 
+/// Starts the producer, which must not inherit the pinning, and meets it.
 fn connect<T: Transport>(setting: &Setting) -> Result<(T::Receiver, Producer)> {
-    pin(setting.load.cores.consumer)?;
     let (listener, link) = T::listen()?;
     let producer = Producer::start(&setting.row, &link, &setting.load)?;
+    pin(setting.load.cores.consumer)?;
     Ok((T::accept(listener)?, producer))
 }

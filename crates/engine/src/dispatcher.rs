@@ -87,6 +87,9 @@ enum Current {
 /// The first two words of a large record's payload: which segment, and how many bytes of it.
 const LARGE_REFERENCE_BYTES: usize = 16;
 
+/// Records that are held back until a dispatcher has ended.
+const LONGEST_QUEUE: usize = 4096;
+
 pub(crate) struct Dispatcher {
     pub(crate) spec: DispatcherSpec,
     pub(crate) life: Life,
@@ -180,7 +183,7 @@ impl Dispatcher {
     /// Takes a process that was just started.
     pub(crate) fn begin(&mut self, link: Link, now: Instant) {
         self.link = Some(link);
-        self.life = Life::Starting { deadline: now + self.spec.options.start_timeout };
+        self.life = Life::Starting { deadline: after(now, self.spec.options.start_timeout) };
         self.fault = None;
         self.finish_time = None;
         self.loaded = false;
@@ -291,7 +294,9 @@ impl Dispatcher {
     /// Its process is gone and reaped.
     pub(crate) fn on_exit(&mut self, exit: Exit) {
         self.exit = exit;
-        if self.fault.is_none() && (self.finish_time.is_none() || exit != Exit::Code(0)) {
+        // Unknown is the exit of a process that somebody else has reaped.
+        let is_good = self.finish_time.is_some() && matches!(exit, Exit::Code(0) | Exit::Unknown);
+        if self.fault.is_none() && !is_good {
             let (phase, doing) = match (self.loaded, self.initialised, self.finish_time) {
                 (false, ..) => (Phase::Start, "before it had loaded its dispatcher"),
                 (_, false, _) => (Phase::Init, "in `init`"),
@@ -319,14 +324,22 @@ impl Dispatcher {
         }
         let found = link.consumer.begin().map_err(|broken| broken.to_string());
         let found = match (found, &self.latest) {
-            (Ok(true), Some(_)) => self.queue_all().map(|()| true),
-            (Ok(false), Some(queue)) => Ok(!queue.is_empty()),
+            (Ok(true), Some(_)) => self.queue_all().map(|()| self.queue_is_due()),
+            (Ok(false), Some(_)) => Ok(self.queue_is_due()),
             (found, _) => found,
         };
         found.unwrap_or_else(|reason| {
             self.poison(&reason);
             false
         })
+    }
+
+    /// Whether what was taken out of the ring is to be delivered now. While the dispatcher ends,
+    /// each pump would find another newest event; it is delivered when there can be no newer one.
+    fn queue_is_due(&self) -> bool {
+        let len = self.latest.as_ref().map_or(0, LatestQueue::len);
+        let ends = matches!(self.life, Life::Ending { .. });
+        len > 0 && (!ends || len > LONGEST_QUEUE)
     }
 
     /// Whether there is another record in this turn; [`record`](Self::record) is it then.
@@ -438,7 +451,7 @@ impl Dispatcher {
         self.link = None;
         let backoff = self.next_backoff(now);
         self.life = match backoff {
-            Some(backoff) => Life::Waiting { until: now + backoff, backoff },
+            Some(backoff) => Life::Waiting { until: after(now, backoff), backoff },
             None => self.last_state(),
         };
         match &self.fault {
@@ -644,7 +657,7 @@ impl Dispatcher {
     }
 
     fn set_ending(&mut self, step: Step, now: Instant) {
-        self.life = Life::Ending { step, deadline: now + self.end_timeout };
+        self.life = Life::Ending { step, deadline: after(now, self.end_timeout) };
     }
 
     fn send_end(&self) {
@@ -664,7 +677,15 @@ impl Dispatcher {
 /// (0 to 1).
 fn backoff(rule: &Restart, recent: u32, chance: f64) -> Duration {
     let doubled = rule.backoff.saturating_mul(1u32.checked_shl(recent.min(30)).unwrap_or(u32::MAX));
-    doubled.min(rule.backoff_max).mul_f64(1.0 + chance / 4.0)
+    doubled.min(rule.backoff_max).min(LONGEST).mul_f64(1.0 + chance / 4.0)
+}
+
+/// A hundred years: whoever wants to wait for ever does not notice.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// An instant some time from now; the longest times there are would not be instants any more.
+fn after(now: Instant, time: Duration) -> Instant {
+    now + time.min(LONGEST)
 }
 
 fn payload_of(record: &eventpy_ring::Record<'_, EventBell>) -> Vec<u8> {
@@ -705,5 +726,7 @@ mod tests {
         assert_eq!(pauses, [100, 200, 400, 800, 1000, 1000]);
         assert_eq!(backoff(&rule, 0, 1.0), Duration::from_millis(125));
         assert_eq!(backoff(&rule, 4_000_000, 0.0), Duration::from_secs(1));
+        let rule = rule.backoff(Duration::MAX, Duration::MAX);
+        assert!(backoff(&rule, 5, 1.0) >= LONGEST);
     }
 }

@@ -16,7 +16,7 @@ use crate::child;
 use crate::dispatcher::{Dispatcher, Life, Notice};
 use crate::error::{Error, ErrorKind};
 use crate::glance::Glance;
-use crate::link::{Heard, Link};
+use crate::link::{self, Heard, Link};
 use crate::options::{Delivery, DispatcherSpec, Selection};
 use crate::os;
 use crate::process;
@@ -168,7 +168,8 @@ impl Engine {
         }
         if self.runtime.is_none() {
             self.runtime = Some(
-                Runtime::new().map_err(|source| system_error("prepare for dispatchers", source))?,
+                Runtime::new()
+                    .map_err(|source| Error::refused("cannot prepare for dispatchers", source))?,
             );
         }
         self.was_deployed = true;
@@ -192,7 +193,7 @@ impl Engine {
     /// # Errors
     /// As [`deploy`](Self::deploy).
     pub fn poll_deploy(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
-        let until = timeout.map(|timeout| Instant::now() + timeout);
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             self.attend();
             self.keep_time();
@@ -382,11 +383,17 @@ impl Engine {
             runtime.this_process.as_fd(),
             runtime.has_barriers(),
         )?;
-        let watched = runtime.watch(&link);
+        if let Err(source) = runtime.watch(&link) {
+            // Nobody would be told of its exit.
+            runtime.unwatch(&link);
+            link.process.end_at_once();
+            let name = &dispatcher.spec.name;
+            return Err(link::start_error(name, "watch its process (epoll_ctl)", source));
+        }
         self.glances[index].watch(link.consumer.tail_watch());
         dispatcher.begin(link, Instant::now());
         self.note_deadline();
-        watched.map_err(|source| system_error("watch a dispatcher's process (epoll_ctl)", source))
+        Ok(())
     }
 
     /// Sleeps until a process says something or a deadline is due; rings may ring unheard.
@@ -559,9 +566,8 @@ fn check_spec(spec: &DispatcherSpec) -> Result<Vec<Delivery>, Error> {
 /// What happens to internal records that find no room: they neither make a dispatcher wait that
 /// never waits for its events, nor keep the newest of those out.
 fn internal_delivery(deliveries: &[Delivery]) -> Delivery {
-    let displaceable = |delivery: &Delivery| {
-        matches!(delivery, Delivery::Latest | Delivery::DropOldest)
-    };
+    let displaceable =
+        |delivery: &Delivery| matches!(delivery, Delivery::Latest | Delivery::DropOldest);
     if deliveries.iter().any(displaceable) {
         Delivery::DropOldest
     } else if deliveries.contains(&Delivery::DropNewest) {
@@ -569,10 +575,6 @@ fn internal_delivery(deliveries: &[Delivery]) -> Delivery {
     } else {
         Delivery::Every
     }
-}
-
-fn system_error(what: &str, source: io::Error) -> Error {
-    Error::with_source(ErrorKind::System, format!("cannot {what}: {source}"), source)
 }
 
 impl Drop for Engine {

@@ -1,6 +1,7 @@
 //! The one error of the engine: opaque, with a kind to match on and a sentence to read.
 
 use std::fmt;
+use std::io;
 
 use crate::report::DispatcherFailed;
 
@@ -64,6 +65,22 @@ impl Error {
     /// The failures that it tells of, if its kind is [`ErrorKind::Dispatcher`].
     pub fn dispatchers_failed(&self) -> &[DispatcherFailed] {
         &self.failed
+    }
+
+    /// The operating system has refused what `what` says, and why it may have.
+    pub(crate) fn refused(what: &str, source: io::Error) -> Error {
+        let hint = match source.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => {
+                "; raise the limit of open files (`ulimit -n`) or deploy fewer dispatchers"
+            }
+            Some(libc::EAGAIN) => {
+                "; raise the limit of processes (`ulimit -u`) or deploy fewer dispatchers"
+            }
+            Some(libc::EPERM | libc::EACCES) => "; is it forbidden by a sandbox or seccomp filter?",
+            Some(libc::ENOSYS) => "; is this kernel older than Linux 5.4?",
+            _ => "",
+        };
+        Error::with_source(ErrorKind::System, format!("{what}: {source}{hint}"), source)
     }
 
     /// What it failed on.

@@ -64,7 +64,12 @@ impl LatestQueue {
         let older = newest.replace(number)?;
         let obsolete = self.records.get_mut(older.checked_sub(self.first)? as usize)?;
         obsolete.superseded = true;
-        Some(Queued { payload: std::mem::take(&mut obsolete.payload), ..*obsolete })
+        let obsolete = Queued { payload: std::mem::take(&mut obsolete.payload), ..*obsolete };
+        while self.records.front().is_some_and(|queued| queued.superseded) {
+            self.records.pop_front();
+            self.first += 1;
+        }
+        Some(obsolete)
     }
 
     /// The oldest record that is still worth delivering.
@@ -76,6 +81,11 @@ impl LatestQueue {
                 return Some(queued);
             }
         }
+    }
+
+    /// Records that it holds, those made obsolete behind others included.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

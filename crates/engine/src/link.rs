@@ -194,22 +194,8 @@ fn setup(spec: &DispatcherSpec, deliveries: &[Delivery], barriers: bool) -> Setu
     }
 }
 
-fn start_error(name: &str, what: &str, source: io::Error) -> Error {
-    let hint = match source.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => {
-            "; raise the limit of open files (`ulimit -n`) or deploy fewer dispatchers"
-        }
-        Some(libc::EAGAIN) => {
-            "; raise the limit of processes (`ulimit -u`) or deploy fewer dispatchers"
-        }
-        Some(libc::EPERM | libc::EACCES) => "; is it forbidden by a sandbox or seccomp filter?",
-        _ => "",
-    };
-    Error::with_source(
-        ErrorKind::System,
-        format!("cannot start dispatcher `{name}`: cannot {what}: {source}{hint}"),
-        source,
-    )
+pub(crate) fn start_error(name: &str, what: &str, source: io::Error) -> Error {
+    Error::refused(&format!("cannot start dispatcher `{name}`: cannot {what}"), source)
 }
 
 fn create_error(name: &str, error: CreateError) -> Error {

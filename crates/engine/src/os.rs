@@ -35,30 +35,32 @@ pub(crate) fn spawn_without_signals<T: Send + 'static>(
     thread
 }
 
-/// Starts something that inherits the mask of this thread, with the terminal's Ctrl-C held back:
-/// a process that has just begun would die of it. It lets the signal through by
-/// [`let_interrupt_through`] once it has a handler.
-pub(crate) fn holding_interrupt_back<T>(start: impl FnOnce() -> T) -> T {
-    let before = set_interrupt(libc::SIG_BLOCK);
+/// Starts something that inherits the mask of this thread, with SIGTERM and the terminal's Ctrl-C
+/// held back: a process that has just begun would die of them. It lets them through by
+/// [`let_signals_through`] once it has handlers.
+pub(crate) fn holding_signals_back<T>(start: impl FnOnce() -> T) -> T {
+    let before = mask_endings(libc::SIG_BLOCK);
     let started = start();
     restore_signals(&before);
     started
 }
 
-/// Lets the terminal's Ctrl-C through to this thread.
-pub(crate) fn let_interrupt_through() {
-    set_interrupt(libc::SIG_UNBLOCK);
+/// Lets SIGTERM and the terminal's Ctrl-C through to this thread, whatever it has inherited.
+pub(crate) fn let_signals_through() {
+    mask_endings(libc::SIG_UNBLOCK);
 }
 
-fn set_interrupt(how: libc::c_int) -> libc::sigset_t {
+fn mask_endings(how: libc::c_int) -> libc::sigset_t {
     // SAFETY: a signal set is plain data, valid when zeroed.
-    let mut interrupt: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let mut endings: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
     let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a live signal set, and the signal exists.
-    unsafe { libc::sigaddset(&raw mut interrupt, libc::SIGINT) };
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the pointer is to a live signal set, and the signal exists.
+        unsafe { libc::sigaddset(&raw mut endings, signal) };
+    }
     // SAFETY: both pointers are to live signal sets.
-    unsafe { libc::pthread_sigmask(how, &raw const interrupt, &raw mut before) };
+    unsafe { libc::pthread_sigmask(how, &raw const endings, &raw mut before) };
     before
 }
 

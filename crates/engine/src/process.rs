@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, waitid};
 
 use crate::options::Launch;
 use crate::os;
@@ -24,7 +25,7 @@ impl Process {
     pub(crate) fn start(launch: &Launch, socket: OwnedFd) -> io::Result<Process> {
         let mut command = Command::new(&launch.program);
         command.args(&launch.args).env(ENVIRONMENT, VERSION.to_string()).stdin(Stdio::from(socket));
-        let child = os::holding_interrupt_back(|| command.spawn())?;
+        let child = os::holding_signals_back(|| command.spawn())?;
         let pid = child.id();
         // A child is reaped only by `try_wait`, so its number can't have passed to another.
         let pidfd =
@@ -43,11 +44,18 @@ impl Process {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
     }
 
+    /// Kills the process and waits until it is gone.
+    pub(crate) fn end_at_once(&self) {
+        self.signal(Signal::KILL);
+        let exited = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        while exited().is_err_and(|errno| errno == Errno::INTR) {}
+    }
+
     /// Reaps the process if it has exited.
     pub(crate) fn try_wait(&self) -> Option<Exit> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        match rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-            Ok(None) | Err(rustix::io::Errno::INTR) => None,
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(None) | Err(Errno::INTR) => None,
             Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Exit::Code(code),
                 (_, Some(signal)) => Exit::Signal(signal),

@@ -137,7 +137,7 @@ fn guarded(call: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     })
 }
 
-fn message_of(payload: &(dyn Any + Send)) -> &str {
+pub(super) fn message_of(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("(without a message)")

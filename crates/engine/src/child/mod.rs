@@ -14,6 +14,7 @@ mod watch;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use rustix::net::SocketType;
 
 use crate::control::{Control, Received};
 use crate::error::{Error, ErrorKind};
+use crate::os;
 use crate::protocol::{ENVIRONMENT, FromChild, Setup, ToChild, VERSION, cut};
 
 pub use emitter::{Emitter, Pause, Slot};
@@ -193,8 +195,11 @@ where
         watch::ignore_terminal_interrupt()?;
     }
     watch::start(&status, &control, face, setup.update_timeout, setup.end_timeout)?;
+    os::let_signals_through();
     LOADING.store(true, Ordering::Relaxed);
-    let loaded = load(&assignment, &Interrupter(Arc::clone(&status)));
+    let interrupter = Interrupter(Arc::clone(&status));
+    let loaded = panic::catch_unwind(AssertUnwindSafe(|| load(&assignment, &interrupter)))
+        .unwrap_or_else(|payload| Err(format!("it panicked: {}", life::message_of(&*payload))));
     LOADING.store(false, Ordering::Relaxed);
     let source = match loaded {
         Ok(source) => source,
@@ -203,7 +208,10 @@ where
             return Ok(1);
         }
     };
-    control.send(&FromChild::Loaded { barriers }, &[], true)?;
+    if control.send(&FromChild::Loaded { barriers }, &[], true).is_err() {
+        // The manager is gone before it began.
+        return Ok(0);
+    }
     let cold = if barriers { ColdFence::Everywhere } else { ColdFence::Full };
     let emitter = Emitter::new(
         producer,

@@ -26,7 +26,6 @@ const LOCATE_TIMEOUT: Duration = Duration::from_secs(1);
 /// that does nothing, unlike ignoring the signal, is not passed on to programs that are started.
 pub(crate) fn ignore_terminal_interrupt() -> io::Result<()> {
     signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?;
-    os::let_interrupt_through();
     Ok(())
 }
 

@@ -133,7 +133,8 @@ pub fn part() -> Option<String> {
     std::env::var(PART).ok().and_then(|part| part.split('@').next().map(String::from))
 }
 
-/// Runs the body of a test alone in a process of its own, which has one thread.
+/// Runs the body of a test alone in a process of its own: beside its thread there is only that of
+/// the harness, which waits.
 #[track_caller]
 pub fn alone(
     test: &str,
@@ -144,6 +145,7 @@ pub fn alone(
     }
     let (status, output) = Companion::start(test, "alone").wait();
     assert!(status.success() && output.contains("1 passed"), "{status}:\n{output}");
+    print!("{output}");
     Ok(())
 }
 
@@ -243,7 +245,10 @@ fn process_ids() -> impl Iterator<Item = u32> {
 
 /// State and parent of a process, if there is one.
 fn state_and_parent(pid: u32) -> Option<(char, u32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(stat: &str) -> Option<(char, u32)> {
     // The name, in parentheses, may hold anything.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
@@ -254,9 +259,13 @@ pub fn is_alive(pid: u32) -> bool {
     state_and_parent(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
-/// Whether the main thread of a process sleeps.
+/// Whether every thread of a process sleeps.
 pub fn is_asleep(pid: u32) -> bool {
-    state_and_parent(pid).is_some_and(|(state, _)| state == 'S')
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        parse_stat(&stat).is_some_and(|(state, _)| state == 'S')
+    })
 }
 
 /// The processes that this one has started and not reaped.

@@ -1,0 +1,359 @@
+//! What the operating system refuses is one error that says what to do, and leaves nothing; what
+//! is unusual about a manager's process keeps nothing from working.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use eventpy::{
+    DispatcherFailed, DispatcherOptions, Emitter, ErrorKind, Event, EventDispatchManager,
+    EventDispatcher,
+};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+use serde::{Deserialize, Serialize};
+use support::{
+    Companion, Diary, Holdings, Notes, alone, has_ended, pid_of, pump_until, signal_child,
+};
+
+#[derive(Event, Serialize, Deserialize)]
+struct Flash {
+    number: u64,
+    #[serde(with = "serde_bytes")]
+    light: Vec<u8>,
+}
+
+/// Flashes.
+#[derive(Serialize, Deserialize)]
+struct Beacon {
+    /// So many times, then it waits.
+    times: u64,
+    /// This bright, in bytes.
+    bytes: usize,
+    /// Not before this has a line.
+    after: Option<Diary>,
+}
+
+impl Beacon {
+    fn flashing(times: u64) -> Beacon {
+        Beacon { times, bytes: 10, after: None }
+    }
+}
+
+#[eventpy::dispatcher]
+impl EventDispatcher for Beacon {
+    type Events = (Flash,);
+    type State = u64;
+
+    fn init(&mut self) -> eventpy::Result<u64> {
+        Ok(0)
+    }
+
+    fn update(
+        &mut self,
+        number: &mut u64,
+        emitter: &mut Emitter<Self::Events>,
+    ) -> eventpy::Result<()> {
+        if self.after.as_ref().is_some_and(|diary| diary.lines().is_empty()) {
+            emitter.wait(Duration::from_millis(1));
+        } else if *number == self.times {
+            emitter.wait(Duration::from_secs(3600));
+        } else {
+            emitter.emit(Flash { number: *number, light: vec![1; self.bytes] })?;
+            *number += 1;
+        }
+        Ok(())
+    }
+}
+
+/// A manager with a beacon, and the numbers of the flashes that come.
+fn manager(beacon: Beacon) -> (EventDispatchManager, Notes<u64>) {
+    let flashes = Notes::new();
+    let options = DispatcherOptions::default().buffer_bytes(4096);
+    let mut manager = EventDispatchManager::new().dispatcher_with(beacon, options);
+    let noted = flashes.clone();
+    manager.on(move |flash: &Flash| noted.add(flash.number));
+    (manager, flashes)
+}
+
+/// Deploys, receives all flashes, ends.
+fn watch_to_the_end(
+    mut manager: EventDispatchManager,
+    flashes: &Notes<u64>,
+) -> eventpy::Result<()> {
+    manager.deploy_dispatchers()?;
+    see_to_the_end(manager, flashes)
+}
+
+fn see_to_the_end(mut manager: EventDispatchManager, flashes: &Notes<u64>) -> eventpy::Result<()> {
+    pump_until(&mut manager, |_| flashes.len() == FLASHES as usize)?;
+    let report = manager.end_dispatchers()?;
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.dispatchers[0].failure, None);
+    assert_eq!(flashes.take(), (0..FLASHES).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// More than the ring holds.
+const FLASHES: u64 = 1000;
+
+/// Answers some system calls of a thread, and of what it starts, with an error.
+fn refuse(calls: &[i64], rules: &[SeccompRule], errno: i32) -> eventpy::Result<()> {
+    let rules = BTreeMap::from_iter(calls.iter().map(|call| (*call, rules.to_vec())));
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.unsigned_abs()),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    seccompiler::apply_filter(&BpfProgram::try_from(filter)?)?;
+    Ok(())
+}
+
+/// System calls that are refused, why, and what the error says about it.
+type Refusal = (&'static [i64], i32, &'static [&'static str]);
+
+const FORBIDDEN: &str = "sandbox or seccomp filter";
+const DESCRIPTORS: &str = "`ulimit -n`";
+const PROCESSES: &str = "`ulimit -u`";
+const OLD_KERNEL: &str = "Linux 5.4";
+
+#[rustfmt::skip]
+const REFUSALS: [Refusal; 14] = [
+    (&[libc::SYS_memfd_create], libc::EPERM, &["`Beacon`", "shared memory (memfd_create)", FORBIDDEN]),
+    (&[libc::SYS_memfd_create], libc::EMFILE, &["`Beacon`", "shared memory (memfd_create)", DESCRIPTORS]),
+    (&[libc::SYS_fallocate], libc::ENOSPC, &["`Beacon`", "shared memory (fallocate)", "No space left"]),
+    (&[libc::SYS_fcntl], libc::EPERM, &["`Beacon`", "shared memory (F_ADD_SEALS)", FORBIDDEN]),
+    (&[libc::SYS_socketpair], libc::EMFILE, &["`Beacon`", "command socket", DESCRIPTORS]),
+    (&[libc::SYS_socketpair], libc::EACCES, &["`Beacon`", "command socket", FORBIDDEN]),
+    (&[libc::SYS_execve], libc::EACCES, &["`Beacon`", "start `/proc/self/exe`", FORBIDDEN]),
+    (&[libc::SYS_clone, libc::SYS_clone3], libc::EAGAIN, &["prepare for dispatchers", PROCESSES]),
+    (&[libc::SYS_eventfd2], libc::EMFILE, &["prepare for dispatchers", DESCRIPTORS]),
+    (&[libc::SYS_epoll_create1], libc::EMFILE, &["prepare for dispatchers", DESCRIPTORS]),
+    (&[libc::SYS_timerfd_create], libc::EMFILE, &["prepare for dispatchers", DESCRIPTORS]),
+    (&[libc::SYS_epoll_ctl], libc::EPERM, &["prepare for dispatchers", FORBIDDEN]),
+    (&[libc::SYS_pidfd_open], libc::EPERM, &["prepare for dispatchers", FORBIDDEN]),
+    (&[libc::SYS_pidfd_open], libc::ENOSYS, &["prepare for dispatchers", OLD_KERNEL]),
+];
+
+#[eventpy::test]
+fn what_the_system_refuses_is_an_error_of_the_deployment() -> eventpy::Result<()> {
+    alone("what_the_system_refuses_is_an_error_of_the_deployment", || {
+        let (manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+        watch_to_the_end(manager, &flashes)?;
+        let before = Holdings::now();
+        for (calls, errno, says) in REFUSALS {
+            refused_deployment(says, &[], calls, errno);
+            before.assert_nothing_added();
+        }
+        Ok(())
+    })
+}
+
+/// Deploys in a thread for which calls are refused, and looks at the error.
+#[track_caller]
+fn refused_deployment(says: &[&str], rules: &[SeccompRule], calls: &[i64], errno: i32) {
+    let (mut manager, _) = self::manager(Beacon::flashing(FLASHES));
+    let (rules, calls) = (rules.to_vec(), calls.to_vec());
+    let deployment = std::thread::spawn(move || {
+        refuse(&calls, &rules, errno).expect("a filter can be set");
+        let error = manager.deploy_dispatchers().expect_err("a call is refused");
+        assert!(!manager.is_deployed());
+        (error.kind(), error.to_string())
+    });
+    let (kind, error) = deployment.join().expect("it does not panic");
+    assert_eq!(kind, ErrorKind::System, "{error}");
+    for part in says {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+/// The same behind the start of a process, which has to be ended then.
+#[eventpy::test]
+fn a_process_that_can_not_be_watched_is_ended() -> eventpy::Result<()> {
+    alone("a_process_that_can_not_be_watched_is_ended", || {
+        let (manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+        watch_to_the_end(manager, &flashes)?;
+        let before = Holdings::now();
+        // What the deployment itself watches has the first free descriptors; those of the
+        // dispatcher come after them.
+        for later in 5..9 {
+            let least = first_free_descriptor()? + later;
+            let (argument, width) = (2, SeccompCmpArgLen::Dword);
+            let is_later = SeccompCondition::new(argument, width, SeccompCmpOp::Ge, least)?;
+            let rules = [SeccompRule::new(vec![is_later])?];
+            refused_deployment(&["(epoll_ctl)"], &rules, &[libc::SYS_epoll_ctl], libc::ENOSPC);
+            before.assert_nothing_added();
+        }
+        Ok(())
+    })
+}
+
+#[eventpy::test]
+fn a_kernel_without_membarrier_wakes_all_the_same() -> eventpy::Result<()> {
+    alone("a_kernel_without_membarrier_wakes_all_the_same", || {
+        refuse(&[libc::SYS_membarrier], &[], libc::ENOSYS)?;
+        let (manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+        watch_to_the_end(manager, &flashes)
+    })
+}
+
+/// The descriptor that the next one to be opened will be.
+fn first_free_descriptor() -> std::io::Result<u64> {
+    let opened = std::fs::File::open("/dev/null")?;
+    Ok(u64::from(opened.as_raw_fd().unsigned_abs()))
+}
+
+/// Lets this process open no descriptor from this one on.
+fn limit_descriptors(limit: u64) {
+    let limit = Rlimit { current: Some(limit), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, limit).expect("a limit can be lowered, and raised again");
+}
+
+#[eventpy::test]
+fn the_limit_of_descriptors_is_named_wherever_it_is_reached() -> eventpy::Result<()> {
+    alone("the_limit_of_descriptors_is_named_wherever_it_is_reached", || {
+        let (manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+        watch_to_the_end(manager, &flashes)?;
+        let before = Holdings::now();
+        let usual = getrlimit(Resource::Nofile).current.unwrap_or(1024);
+        let mut refused = 0;
+        for limit in first_free_descriptor()?.. {
+            let (mut manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+            limit_descriptors(limit);
+            let deployed = manager.deploy_dispatchers();
+            limit_descriptors(usual);
+            let Err(error) = deployed else {
+                see_to_the_end(manager, &flashes)?;
+                break;
+            };
+            assert_eq!(error.kind(), ErrorKind::System, "{error}");
+            assert!(error.to_string().contains(DESCRIPTORS), "{error}");
+            drop(manager);
+            before.assert_nothing_added();
+            refused += 1;
+        }
+        assert!(refused > 10, "a dispatcher takes more than {refused} descriptors");
+        Ok(())
+    })
+}
+
+#[eventpy::test]
+fn a_large_event_beyond_the_limit_of_descriptors_is_a_failure() -> eventpy::Result<()> {
+    alone("a_large_event_beyond_the_limit_of_descriptors_is_a_failure", || {
+        let folder = tempfile::tempdir()?;
+        let after = Diary::new(folder.path(), "begin");
+        let beacon = Beacon { times: 3, bytes: 100_000, after: Some(after.clone()) };
+        let (mut manager, flashes) = self::manager(beacon);
+        let failures = Notes::new();
+        let noted = failures.clone();
+        manager.on(move |failed: &DispatcherFailed| noted.add(failed.reason.clone()));
+        manager.deploy_dispatchers()?;
+        let usual = getrlimit(Resource::Nofile).current.unwrap_or(1024);
+        after.write("now")?;
+        // From here on no descriptor can be received.
+        limit_descriptors(first_free_descriptor()?);
+        let pumped = pump_until(&mut manager, |manager| has_ended(manager, 0));
+        limit_descriptors(usual);
+        pumped?;
+        let [reason] = &failures.take()[..] else { panic!("one failure is told") };
+        assert!(reason.contains("limit of open files"), "{reason}");
+        let counts = manager.end_dispatchers()?.dispatchers[0].counts;
+        assert_eq!(counts.sent, counts.delivered + counts.lost, "{counts:?}");
+        assert_eq!(counts.delivered, flashes.len() as u64);
+        Ok(())
+    })
+}
+
+#[eventpy::test]
+fn a_program_that_is_replaced_while_it_runs_deploys_itself() -> eventpy::Result<()> {
+    let test = "a_program_that_is_replaced_while_it_runs_deploys_itself";
+    if support::part().is_some() {
+        let program = std::env::current_exe()?;
+        std::fs::remove_file(&program)?;
+        std::fs::write(&program, "no program at all")?;
+        let (manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+        return watch_to_the_end(manager, &flashes);
+    }
+    let folder = tempfile::tempdir()?;
+    let program: PathBuf = folder.path().join("program");
+    std::fs::copy("/proc/self/exe", &program)?;
+    let mut command = Command::new(program);
+    command.args([test, "--exact", "--nocapture"]);
+    let (status, output) = Companion::run(command, "is replaced").wait();
+    assert!(status.success() && output.contains("1 passed"), "{status}:\n{output}");
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_program_that_ignores_its_children_ends_them_well() -> eventpy::Result<()> {
+    alone("a_program_that_ignores_its_children_ends_them_well", || {
+        // SAFETY: no handler is installed, and no other thread runs.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        let (manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+        watch_to_the_end(manager, &flashes)
+    })
+}
+
+#[eventpy::test]
+fn a_program_that_holds_signals_back_keeps_none_from_its_dispatchers() -> eventpy::Result<()> {
+    alone("a_program_that_holds_signals_back_keeps_none_from_its_dispatchers", || {
+        // SAFETY: a signal set is plain data, valid when zeroed.
+        let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the pointer is to a live signal set.
+        unsafe { libc::sigfillset(&raw mut all) };
+        // SAFETY: as above; the set before is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+
+        let (mut manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+        manager.deploy_dispatchers()?;
+        pump_until(&mut manager, |_| flashes.len() == FLASHES as usize)?;
+        assert!(signal_child(pid_of(&manager, 0), Signal::TERM), "a child can be sent a signal");
+        pump_until(&mut manager, |manager| has_ended(manager, 0))?;
+        see_to_the_end(manager, &flashes)
+    })
+}
+
+#[eventpy::test]
+fn a_forked_copy_of_the_manager_is_inert() -> eventpy::Result<()> {
+    // What the copy does with its manager before it exits.
+    let ways: [fn(EventDispatchManager); 3] = [
+        |manager| drop(manager),
+        |manager| std::mem::forget(manager),
+        |mut manager| {
+            let inert = |kind: Option<ErrorKind>| assert_eq!(kind, Some(ErrorKind::State));
+            inert(manager.invoke_dispatch().err().map(|error| error.kind()));
+            inert(manager.invoke_dispatch_timeout(support::WATCHDOG).err().map(|e| e.kind()));
+            inert(manager.fileno().err().map(|error| error.kind()));
+            inert(manager.deploy_dispatchers().err().map(|error| error.kind()));
+            let error = manager.end_dispatchers().unwrap_err();
+            assert!(error.to_string().contains("forked from the manager's"), "{error}");
+        },
+    ];
+    alone("a_forked_copy_of_the_manager_is_inert", || {
+        for way in ways {
+            let (mut manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+            manager.deploy_dispatchers()?;
+            pump_until(&mut manager, |_| flashes.len() > 0)?;
+            // SAFETY: this thread is the only one that holds a lock at any time.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                way(manager);
+                std::process::exit(17);
+            }
+            let pid = rustix::process::Pid::from_raw(pid).expect("the fork succeeded");
+            let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+            let status = status?.expect("it was waited for").1;
+            assert_eq!(status.exit_status(), Some(17), "{status:?}");
+            see_to_the_end(manager, &flashes)?;
+        }
+        Ok(())
+    })
+}
