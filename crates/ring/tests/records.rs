@@ -170,7 +170,7 @@ fn apply(
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 3 } else { 400 },
+        cases: if cfg!(miri) { 3 } else { 150 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -271,9 +271,13 @@ impl Emitter {
             wait(self)?;
             return Ok(Outcome::TryAgain);
         }
+        self.count_drop(type_id);
+        Ok(Outcome::Dropped)
+    }
+
+    fn count_drop(&mut self, type_id: u16) {
         self.producer.count_sent(type_id);
         self.producer.count_dropped(type_id);
-        Ok(Outcome::Dropped)
     }
 
     /// Drops the oldest record of the ring for an event of a type, if it may be dropped. True if
@@ -364,8 +368,12 @@ impl Emitter {
             match self.pool.find(len).map_err(|error| self.no_memory(type_id, len, error))? {
                 Place::Ready(slot) => return Ok(Some(slot)),
                 Place::New(slot, memory) => {
-                    self.send_segment(slot, memory)?;
-                    return Ok(Some(slot));
+                    if self.send_segment(type_id, slot, &memory)? {
+                        return Ok(Some(slot));
+                    }
+                    self.pool.give_up(slot);
+                    self.count_drop(type_id);
+                    return Ok(None);
                 }
                 Place::Wait => {}
             }
@@ -379,12 +387,18 @@ impl Emitter {
         }
     }
 
-    fn send_segment(&mut self, slot: usize, memory: OwnedFd) -> Result<(), Error> {
+    /// False if the command socket is full of what the manager has not taken, and an event of this
+    /// type does not wait.
+    fn send_segment(&mut self, type_id: u16, slot: usize, memory: &OwnedFd) -> Result<bool, Error> {
+        let waits = self.types[usize::from(type_id) - 1].delivery == Delivery::Every;
         let segment = self.pool.segment(slot);
         let message =
             FromChild::Segment { id: segment.id, bytes: segment.memory.capacity() as u64 };
-        // Without a reader this fails only when the manager is gone.
-        self.control.send(&message, &[memory.as_fd()], true).map_err(|_| manager_gone())
+        match self.control.send(&message, &[memory.as_fd()], waits) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+            Err(_) => Err(manager_gone()),
+        }
     }
 
     fn no_memory(&self, type_id: u16, len: usize, source: eventpy_ring::CreateError) -> Error {

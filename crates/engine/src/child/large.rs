@@ -2,6 +2,9 @@
 //!
 //! A segment is made when none that is free fits, goes to the manager once, and is filled again
 //! when the manager has given it back. What all segments take together stays within the budget.
+//!
+//! Once the budget is used up, a segment is only given up for a larger one. So a dispatcher whose
+//! events are dropped makes few of them while nobody pumps: the manager would not take any.
 
 use std::os::fd::OwnedFd;
 
@@ -69,12 +72,21 @@ impl Pool {
 
     /// A segment for `len` bytes, within the budget.
     pub(super) fn find(&mut self, len: usize) -> Result<Place, CreateError> {
-        if let Some(slot) = self.best_free(len) {
+        if let Some(slot) = self.best_free(len, LARGEST_WASTE) {
             return Ok(Place::Ready(slot));
         }
         // An eighth more, so that events of slightly different sizes share segments.
         let bytes = (len + len / 8).next_multiple_of(GRAIN_BYTES).min(self.budget).max(len);
-        let Some(slot) = self.make_place(bytes) else { return Ok(Place::Wait) };
+        let slot = match self.empty_place(bytes) {
+            Some(slot) => slot,
+            None => match self.best_free(len, usize::MAX) {
+                Some(slot) => return Ok(Place::Ready(slot)),
+                None => match self.make_place(bytes) {
+                    Some(slot) => slot,
+                    None => return Ok(Place::Wait),
+                },
+            },
+        };
         let (memory, fd) = SegmentWriter::create(bytes)?;
         let id = self.generations[slot] * MAX_SEGMENTS as u32 + slot as u32;
         self.generations[slot] =
@@ -87,12 +99,16 @@ impl Pool {
         self.segments[slot].as_mut().expect("a slot that was found holds a segment")
     }
 
-    fn best_free(&self, len: usize) -> Option<usize> {
+    /// Gives up a segment that could not be sent.
+    pub(super) fn give_up(&mut self, slot: usize) {
+        self.segments[slot] = None;
+    }
+
+    /// The smallest free segment that fits and is at most so many times too large.
+    fn best_free(&self, len: usize, waste: usize) -> Option<usize> {
         let fits = |segment: &Segment| {
-            let capacity = segment.memory.capacity();
-            !segment.in_flight
-                && capacity >= len
-                && capacity / LARGEST_WASTE <= len.max(GRAIN_BYTES)
+            let bytes = segment.bytes();
+            !segment.in_flight && bytes >= len && bytes / waste <= len.max(GRAIN_BYTES)
         };
         let free = self
             .segments
@@ -100,18 +116,28 @@ impl Pool {
             .enumerate()
             .filter_map(|(slot, segment)| Some((slot, segment.as_ref()?)));
         free.filter(|(_, segment)| fits(segment))
-            .min_by_key(|(_, segment)| segment.memory.capacity())
+            .min_by_key(|(_, segment)| segment.bytes())
             .map(|(slot, _)| slot)
     }
 
-    /// A slot for a new segment of `bytes`, after giving up free ones as far as needed.
+    /// A slot for a new segment of `bytes`, if slots and budget allow.
+    fn empty_place(&self, bytes: usize) -> Option<usize> {
+        let used: usize = self.segments.iter().flatten().map(Segment::bytes).sum();
+        if used + bytes > self.budget {
+            return None;
+        }
+        self.segments.iter().position(Option::is_none)
+    }
+
+    /// The same after giving up free ones as far as needed, or none if that is not enough.
     fn make_place(&mut self, bytes: usize) -> Option<usize> {
+        let in_flight = self.segments.iter().flatten().filter(|segment| segment.in_flight);
+        if in_flight.map(Segment::bytes).sum::<usize>() + bytes > self.budget {
+            return None;
+        }
         loop {
-            let empty = self.segments.iter().position(Option::is_none);
-            let used: usize =
-                self.segments.iter().flatten().map(|segment| segment.memory.capacity()).sum();
-            if used + bytes <= self.budget && empty.is_some() {
-                return empty;
+            if let Some(empty) = self.empty_place(bytes) {
+                return Some(empty);
             }
             let free = self
                 .segments
@@ -123,6 +149,10 @@ impl Pool {
 }
 
 impl Segment {
+    fn bytes(&self) -> usize {
+        self.memory.capacity()
+    }
+
     pub(super) fn send_off(&mut self) {
         self.in_flight = true;
     }

@@ -1,0 +1,55 @@
+//! The native module of the Python package `eventpy`.
+//!
+//! The manager, the processes, the pump and the reports are the engine's. Here they get a Python
+//! face: events become bytes and objects again, callbacks are called, errors become exceptions.
+//! What needs no speed is written in Python, in the folder `python/eventpy`, which is the only
+//! caller of this module.
+//!
+//! # Layout
+//!
+//! | module | holds |
+//! |---|---|
+//! | `manager` | deploy, pump, end: the manager's process |
+//! | `intake` | from a record to an event |
+//! | `route` | from an event to the callbacks for its type |
+//! | `large` | shared memory as a Python buffer |
+//! | `process` | the dispatcher's process, and its three calls |
+//! | `outbox` | where events leave a dispatcher's code |
+//! | `options`, `report`, `error` | what crosses the border, in and out |
+//! | `codec_pair` | its two ends, for its tests |
+//! | `codec` | events to bytes and back, such that what arrives equals what pickle would bring |
+//!
+//! **Locks.** The engine's mutex is held for engine work alone: no Python code runs under it. A
+//! thread that waits for a mutex does so without the interpreter's lock.
+
+mod codec;
+mod codec_pair;
+mod error;
+mod intake;
+mod large;
+mod manager;
+mod options;
+mod outbox;
+mod process;
+mod report;
+mod route;
+
+use pyo3::prelude::*;
+
+/// The native part of `eventpy`. Only the package itself uses it.
+#[pymodule(gil_used = true)]
+mod _eventpy {
+    #[pymodule_export]
+    use super::codec_pair::{Decoder, Encoder, leading_bytes};
+    #[pymodule_export]
+    use super::manager::{Manager, end_all};
+    #[pymodule_export]
+    use super::outbox::{emit, send_log};
+    #[pymodule_export]
+    use super::process::{end, interrupt, is_ending, run_dispatcher, wait};
+
+    #[pymodule_export]
+    const ALIGNMENT: usize = super::codec::ALIGNMENT;
+    #[pymodule_export]
+    const HEAD_BYTES: usize = super::codec::HEAD_BYTES;
+}

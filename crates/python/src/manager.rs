@@ -1,0 +1,376 @@
+//! The manager's process: deploy, pump, end.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use eventpy_engine::{DispatcherId, DispatcherSpec, Engine, Error, Launch, Pump, Selection, Sleep};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyType};
+
+use crate::error::raise;
+use crate::intake::{Arrival, INTERNAL_TYPES, Inbox, Intake, check_not_decoding, lock};
+use crate::options::{self, Options};
+use crate::report;
+use crate::route::Routes;
+
+/// So often a deployment looks for signals.
+const SIGNALS_EVERY: Duration = Duration::from_millis(100);
+
+/// Managers that may have dispatchers, for the end of the interpreter.
+static DEPLOYED: Mutex<Vec<Weak<Mutex<Engine>>>> = Mutex::new(Vec::new());
+
+/// The native part of `eventpy.EventDispatchManager`.
+#[pyclass(frozen)]
+pub(crate) struct Manager {
+    engine: Arc<Mutex<Engine>>,
+    ids: Mutex<Vec<DispatcherId>>,
+    intake: Mutex<Intake>,
+    routes: Mutex<Routes>,
+}
+
+/// What a pump came to.
+#[derive(Default)]
+struct Outcome<'py> {
+    /// Events that were delivered.
+    delivered: usize,
+    /// Whether anything befell a dispatcher.
+    told: bool,
+    errors: Vec<PyErr>,
+    /// Failures that nobody listened to.
+    failures: Vec<Bound<'py, PyAny>>,
+}
+
+#[pymethods]
+impl Manager {
+    #[new]
+    fn new() -> Manager {
+        Manager {
+            engine: Arc::default(),
+            ids: Mutex::default(),
+            intake: Mutex::default(),
+            routes: Mutex::default(),
+        }
+    }
+
+    /// Raises if a dispatcher with these options could not be added.
+    #[staticmethod]
+    fn check(name: String, event_types: Vec<String>, options: Options) -> PyResult<()> {
+        let launch = Launch { program: "".into(), args: Vec::new(), hint: String::new() };
+        let spec = spec(name, event_types, Vec::new(), launch, &options);
+        Engine::new().add(spec).map(drop).map_err(raise)
+    }
+
+    /// Forgets the dispatchers of an earlier deployment; true if there is none that still runs.
+    fn begin_deployment(&self, py: Python<'_>) -> bool {
+        let mut engine = self.engine(py);
+        if engine.is_deployed() {
+            return false;
+        }
+        *engine = Engine::new();
+        drop(engine);
+        lock(py, &self.ids).clear();
+        lock(py, &self.intake).clear();
+        true
+    }
+
+    /// Adds a dispatcher: its name, its event types and their names, what its process needs, the
+    /// command that starts it, and its options.
+    #[expect(clippy::too_many_arguments, reason = "they are what makes a dispatcher")]
+    fn add(
+        &self,
+        py: Python<'_>,
+        name: String,
+        event_types: Vec<Py<PyType>>,
+        type_names: Vec<String>,
+        payload: Vec<u8>,
+        command: Vec<String>,
+        options: Options,
+    ) -> PyResult<()> {
+        let mut command = command.into_iter();
+        let launch = Launch {
+            program: command.next().unwrap_or_default().into(),
+            args: command.map(Into::into).collect(),
+            hint: "put the program's start under `if __name__ == \"__main__\":`".to_owned(),
+        };
+        let inbox = Inbox::new(py, event_types, options.copy_large, options.may_drop)?;
+        let id = self.engine(py).add(spec(name, type_names, payload, launch, &options));
+        lock(py, &self.ids).push(id.map_err(raise)?);
+        lock(py, &self.intake).add(inbox);
+        Ok(())
+    }
+
+    /// Starts dispatchers and waits until each is loaded.
+    fn deploy(&self, py: Python<'_>, which: Option<Vec<usize>>) -> PyResult<()> {
+        let which = self.selection(py, which)?;
+        self.note_deployment(py)?;
+        py.detach(|| self.detached().begin_deploy(&which)).map_err(raise)?;
+        loop {
+            let polled = py.detach(|| self.detached().poll_deploy(Some(SIGNALS_EVERY)));
+            if polled.map_err(raise)? {
+                return Ok(());
+            }
+            if let Err(interrupt) = py.check_signals() {
+                self.close(py);
+                return Err(interrupt);
+            }
+        }
+    }
+
+    fn subscribe(&self, py: Python<'_>, event_type: Py<PyType>, callback: Py<PyAny>) {
+        lock(py, &self.routes).subscribe(event_type, callback);
+    }
+
+    /// Delivers what is there, waiting for the first of it at most `timeout` seconds.
+    fn pump(
+        &self,
+        py: Python<'_>,
+        which: Option<Vec<usize>>,
+        timeout: Option<f64>,
+        max_events: Option<usize>,
+    ) -> PyResult<usize> {
+        check_not_decoding()?;
+        let which = self.selection(py, which)?;
+        let until = options::until(timeout);
+        let most = max_events.unwrap_or(usize::MAX);
+        loop {
+            self.engine(py).begin_pump(&which, Pump::Now).map_err(raise)?;
+            let mut outcome = Outcome::default();
+            self.deliver(py, &mut outcome, |outcome| {
+                outcome.delivered >= most || !outcome.errors.is_empty()
+            });
+            raise_first(py, &mut outcome.errors, &outcome.failures)?;
+            let is_over = until.is_some_and(|until| Instant::now() >= until);
+            if outcome.delivered > 0 || outcome.told || is_over {
+                return Ok(outcome.delivered);
+            }
+            if until.is_none() && self.engine(py).has_ended(&which) {
+                return Ok(0);
+            }
+            self.sleep(py, &which, until)?;
+        }
+    }
+
+    /// Ends dispatchers, delivers what they send until then, and reports.
+    fn end<'py>(
+        &self,
+        py: Python<'py>,
+        which: Option<Vec<usize>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        check_not_decoding()?;
+        let which = self.selection(py, which)?;
+        let timeout = timeout.map(options::seconds);
+        self.engine(py).begin_end(&which, timeout).map_err(raise)?;
+        let mut outcome = Outcome::default();
+        while !self.engine(py).has_ended(&which) {
+            self.begin_ending_pump(py, &which)?;
+            self.deliver(py, &mut outcome, |_| false);
+            if !self.engine(py).has_ended(&which) {
+                self.sleep(py, &which, None)?;
+            }
+        }
+        raise_first(py, &mut outcome.errors, &[])?;
+        report::end_report(py, &self.engine(py).end_report())
+    }
+
+    /// Ends all dispatchers without delivering anything.
+    fn close(&self, py: Python<'_>) {
+        let engine = mem::take(&mut *self.engine(py));
+        py.detach(|| drop(engine));
+    }
+
+    fn is_deployed(&self, py: Python<'_>) -> bool {
+        self.engine(py).is_deployed()
+    }
+
+    fn has_ended(&self, py: Python<'_>) -> bool {
+        self.engine(py).has_ended(&Selection::All)
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let stats = self.engine(py).stats();
+        report::stats(py, &stats)
+    }
+
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        use std::os::fd::AsRawFd;
+        Ok(self.engine(py).descriptor().map_err(raise)?.as_raw_fd())
+    }
+}
+
+impl Manager {
+    fn engine(&self, py: Python<'_>) -> MutexGuard<'_, Engine> {
+        lock(py, &self.engine)
+    }
+
+    /// The engine for a thread that has given the interpreter's lock back.
+    fn detached(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn selection(&self, py: Python<'_>, which: Option<Vec<usize>>) -> PyResult<Selection> {
+        options::selection(which, &lock(py, &self.ids))
+    }
+
+    /// Sees to it that the dispatchers are ended with the interpreter at the latest.
+    fn note_deployment(&self, py: Python<'_>) -> PyResult<()> {
+        let mut deployed = lock(py, &DEPLOYED);
+        deployed.retain(|engine| engine.strong_count() > 0);
+        let this = Arc::downgrade(&self.engine);
+        if !deployed.iter().any(|engine| engine.ptr_eq(&this)) {
+            deployed.push(this);
+        }
+        drop(deployed);
+        py.import(intern!(py, "eventpy._manager"))?
+            .call_method0(intern!(py, "end_with_interpreter"))?;
+        Ok(())
+    }
+
+    /// Begins a pump, also within a callback of another one, which is over then.
+    fn begin_ending_pump(&self, py: Python<'_>, which: &Selection) -> PyResult<()> {
+        let mut engine = self.engine(py);
+        engine.stop_pump();
+        if engine.has_ended(which) {
+            return Ok(());
+        }
+        engine.begin_pump(which, Pump::Now).map_err(raise)
+    }
+
+    /// Delivers what the pump that was begun yields, until it is over or `enough`.
+    fn deliver<'py>(
+        &self,
+        py: Python<'py>,
+        outcome: &mut Outcome<'py>,
+        enough: impl Fn(&Outcome<'py>) -> bool,
+    ) {
+        loop {
+            if enough(outcome) {
+                self.engine(py).stop_pump();
+                return;
+            }
+            let arrival = lock(py, &self.intake).next(py, &self.engine);
+            let Some(arrival) = arrival else { return };
+            match arrival {
+                Arrival::Event(event) => {
+                    outcome.delivered += 1;
+                    self.call_back(py, event, &mut outcome.errors);
+                }
+                Arrival::Internal => {}
+                other => self.tell(py, other, outcome).unwrap_or_else(|error| {
+                    outcome.errors.push(error);
+                }),
+            }
+        }
+    }
+
+    /// Calls every callback for an event; true if there is any.
+    #[inline]
+    fn call_back<'py>(
+        &self,
+        py: Python<'py>,
+        event: Bound<'py, PyAny>,
+        errors: &mut Vec<PyErr>,
+    ) -> bool {
+        let callbacks = lock(py, &self.routes).of(&event);
+        for callback in callbacks.iter() {
+            if let Err(error) = callback.bind(py).call1((&event,)) {
+                errors.push(error);
+            }
+        }
+        !callbacks.is_empty()
+    }
+
+    /// Delivers what is no event of a dispatcher.
+    #[cold]
+    fn tell<'py>(
+        &self,
+        py: Python<'py>,
+        arrival: Arrival<'py>,
+        outcome: &mut Outcome<'py>,
+    ) -> PyResult<()> {
+        let (event, is_failure) = match arrival {
+            Arrival::Log(record) => return handle_log(py, &record),
+            Arrival::Undecodable(error) => return Err(error),
+            Arrival::Failed(failed) => (report::failed(py, &failed)?, true),
+            Arrival::Restarted(restarted) => (report::restarted(py, &restarted)?, false),
+            Arrival::Ended(ended) => (report::ended(py, &ended)?, false),
+            Arrival::Event(_) | Arrival::Internal => return Ok(()),
+        };
+        outcome.told = true;
+        if self.call_back(py, event.clone(), &mut outcome.errors) {
+            outcome.delivered += 1;
+        } else if is_failure {
+            outcome.failures.push(event);
+        }
+        Ok(())
+    }
+
+    /// Sleeps until there may be something, without holding anything.
+    fn sleep(&self, py: Python<'_>, which: &Selection, until: Option<Instant>) -> PyResult<()> {
+        py.check_signals()?;
+        let prepared = self.engine(py).begin_sleep(which, until).map_err(raise)?;
+        let Some(sleep) = prepared else { return Ok(()) };
+        let woken = py.detach(|| Sleep::wait(&sleep));
+        let woken = woken.inspect(|woken| self.engine(py).end_sleep(*woken)).map(drop);
+        woken.map_err(|error: Error| raise(error))?;
+        py.check_signals()
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let engine = mem::take(&mut self.engine);
+        // Ending takes as long as `finish` does; other threads go on meanwhile.
+        Python::try_attach(|py| py.detach(|| drop(engine)));
+    }
+}
+
+/// Ends the dispatchers of all managers; for the end of the interpreter.
+#[pyfunction]
+pub(crate) fn end_all(py: Python<'_>) {
+    let deployed = mem::take(&mut *lock(py, &DEPLOYED));
+    for engine in deployed.iter().filter_map(Weak::upgrade) {
+        let engine = mem::take(&mut *lock(py, &engine));
+        py.detach(|| drop(engine));
+    }
+}
+
+fn spec(
+    name: String,
+    event_types: Vec<String>,
+    payload: Vec<u8>,
+    launch: Launch,
+    options: &Options,
+) -> DispatcherSpec {
+    DispatcherSpec {
+        name,
+        event_types,
+        internal_types: INTERNAL_TYPES,
+        payload,
+        launch,
+        options: options.to_engine(),
+    }
+}
+
+fn handle_log(py: Python<'_>, record: &Bound<'_, PyBytes>) -> PyResult<()> {
+    py.import(intern!(py, "eventpy._logging"))?.call_method1(intern!(py, "handle"), (record,))?;
+    Ok(())
+}
+
+/// Raises what went wrong, if anything did: errors of callbacks before failures of dispatchers.
+fn raise_first(
+    py: Python<'_>,
+    errors: &mut Vec<PyErr>,
+    failures: &[Bound<'_, PyAny>],
+) -> PyResult<()> {
+    if errors.is_empty() && failures.is_empty() {
+        return Ok(());
+    }
+    let errors = PyList::new(py, errors.drain(..))?;
+    let failures = PyList::new(py, failures)?;
+    let module = py.import(intern!(py, "eventpy._errors"))?;
+    let error = module.call_method1(intern!(py, "combined"), (errors, failures))?;
+    Err(PyErr::from_value(error))
+}

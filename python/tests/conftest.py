@@ -1,0 +1,44 @@
+"""What every test gets: a watchdog, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: No test comes near it on a sound system, in seconds.
+WATCHDOG = 120
+
+
+class Late(BaseException):
+    """A test takes longer than any sound one."""
+
+
+@pytest.fixture(autouse=True)
+def _watchdog() -> Iterator[None]:
+    def bark(number: int, frame: object) -> None:
+        raise Late
+
+    before = signal.signal(signal.SIGALRM, bark)
+    signal.alarm(WATCHDOG)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def children() -> list[int]:
+    """The processes that this one has started and not reaped."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as listed:
+        return [int(pid) for pid in listed.read().split()]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(_watchdog: None) -> Iterator[None]:
+    before = children()
+    yield
+    assert children() == before, "a process is left"
