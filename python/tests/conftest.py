@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 WATCHDOG = 120
 
 
+# A shell that starts this in the background ignores Ctrl-C for it, and programs inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Late(BaseException):
     """A test takes longer than any sound one."""
 

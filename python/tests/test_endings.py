@@ -207,9 +207,12 @@ def _interrupted(script: Path, arguments: list[Path]) -> tuple[int, str, str]:
         start_new_session=True,
     )
     assert process.stdout is not None
-    first = process.stdout.readline()
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        first = process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     return process.returncode, first + out, err
 
 

@@ -2,7 +2,9 @@
 
 With its event service, as in its example of event-based communication: the producer notifies after
 each sample; the consumer takes all that is there, and sleeps in its listener when nothing is.
-Without it, the consumer polls and the producer notifies nobody.
+Without it, the consumer polls and the producer notifies nobody. A full buffer makes the producer
+wait, but not before the consumer has connected, which `send` tells by no recipients: then the
+producer sends anew.
 """
 
 from __future__ import annotations
@@ -95,9 +97,11 @@ class Silent(Sender):
         move, byref, size = ctypes.memmove, ctypes.byref, ctypes.sizeof(Sample)
 
         def send(reading: Any) -> None:
-            sample = loan()
-            move(sample.payload_ptr, byref(reading), size)
-            sample.assume_init().send()
+            is_received = 0
+            while not is_received:
+                sample = loan()
+                move(sample.payload_ptr, byref(reading), size)
+                is_received = sample.assume_init().send()
 
         return send
 
@@ -147,9 +151,11 @@ class NotifyingFrames(Notifying):
         loan = builder.initial_max_slice_len(FRAME_BYTES).create().loan_slice_uninit
 
         def send(frame: Any) -> None:
-            sample = loan(FRAME_BYTES)
-            ctypes.memmove(sample.payload_ptr, frame.image.ctypes.data, FRAME_BYTES)
-            sample.assume_init().send()
+            is_received = 0
+            while not is_received:
+                sample = loan(FRAME_BYTES)
+                ctypes.memmove(sample.payload_ptr, frame.image.ctypes.data, FRAME_BYTES)
+                is_received = sample.assume_init().send()
 
         return self.notifying(send)
 

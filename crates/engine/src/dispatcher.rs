@@ -20,6 +20,7 @@ use crate::engine::DispatcherId;
 use crate::latest::{LatestQueue, Queued};
 use crate::link::Link;
 use crate::options::{Delivery, DispatcherSpec, Restart, RestartWhen};
+use crate::os;
 use crate::protocol::FromChild;
 use crate::record::{LargePayload, Record};
 use crate::report::{
@@ -77,6 +78,21 @@ struct Tally {
     lost: u64,
 }
 
+impl Tally {
+    /// Events dropped so far, given what the process reports. It can't have dropped more than it
+    /// has sent.
+    fn dropped(&self, reported: u64, dropped: u64) -> u64 {
+        let before = self.passed_over.saturating_add(self.dropped_before);
+        before.saturating_add(dropped.min(reported))
+    }
+
+    /// Events whose fate is known.
+    fn settled(&self) -> u64 {
+        let dropped = self.passed_over.saturating_add(self.dropped_before);
+        self.delivered.saturating_add(dropped).saturating_add(self.lost)
+    }
+}
+
 /// Where the payload of the record that was found last is.
 enum Current {
     Ring,
@@ -86,9 +102,6 @@ enum Current {
 
 /// The first two words of a large record's payload: which segment, and how many bytes of it.
 const LARGE_REFERENCE_BYTES: usize = 16;
-
-/// Records that are held back until a dispatcher has ended.
-const LONGEST_QUEUE: usize = 4096;
 
 pub(crate) struct Dispatcher {
     pub(crate) spec: DispatcherSpec,
@@ -112,6 +125,8 @@ pub(crate) struct Dispatcher {
     restarts: u32,
     recent_restarts: VecDeque<Instant>,
     poisoned: bool,
+    /// Its process is gone, and how far its records reach is settled.
+    is_tail_final: bool,
 }
 
 impl Dispatcher {
@@ -138,6 +153,7 @@ impl Dispatcher {
             restarts: 0,
             recent_restarts: VecDeque::new(),
             poisoned: false,
+            is_tail_final: false,
         }
     }
 
@@ -189,6 +205,7 @@ impl Dispatcher {
         self.loaded = false;
         self.initialised = false;
         self.poisoned = false;
+        self.is_tail_final = false;
         self.exit = Exit::Unknown;
     }
 
@@ -322,7 +339,12 @@ impl Dispatcher {
         if self.poisoned {
             return self.latest.as_ref().is_some_and(|queue| !queue.is_empty());
         }
-        let found = link.consumer.begin().map_err(|broken| broken.to_string());
+        // After its exit the tail is looked at once: what it left behind may go on writing.
+        let found = match self.is_tail_final {
+            true => Ok(link.consumer.has_limit_ahead()),
+            false => link.consumer.begin().map_err(|broken| broken.to_string()),
+        };
+        self.is_tail_final = self.life == Life::Exited;
         let found = match (found, &self.latest) {
             (Ok(true), Some(_)) => self.queue_all().map(|()| self.queue_is_due()),
             (Ok(false), Some(_)) => Ok(self.queue_is_due()),
@@ -337,9 +359,8 @@ impl Dispatcher {
     /// Whether what was taken out of the ring is to be delivered now. While the dispatcher ends,
     /// each pump would find another newest event; it is delivered when there can be no newer one.
     fn queue_is_due(&self) -> bool {
-        let len = self.latest.as_ref().map_or(0, LatestQueue::len);
         let ends = matches!(self.life, Life::Ending { .. });
-        len > 0 && (!ends || len > LONGEST_QUEUE)
+        self.latest.as_ref().is_some_and(|queue| !queue.is_empty() && (!ends || queue.has_urgent()))
     }
 
     /// Whether there is another record in this turn; [`record`](Self::record) is it then.
@@ -409,7 +430,11 @@ impl Dispatcher {
     /// Takes all records out of the ring, so that its dispatcher can't displace them meanwhile.
     fn queue_all(&mut self) -> Result<(), String> {
         let (Some(queue), Some(link)) = (&mut self.latest, &mut self.link) else { return Ok(()) };
-        while let Some(record) = link.consumer.read().map_err(|broken| broken.to_string())? {
+        // No more than a ring's worth at a time: else a listener that keeps failing would let its
+        // dispatcher fill our memory instead of waiting.
+        while queue.bytes() < self.spec.options.buffer_bytes
+            && let Some(record) = link.consumer.read().map_err(|broken| broken.to_string())?
+        {
             let word = record.word();
             let Some(tally) = self.tallies.get_mut(usize::from(word.type_id()).wrapping_sub(1))
             else {
@@ -543,10 +568,10 @@ impl Dispatcher {
         (1..=self.spec.event_types.len() as u16).map(|id| self.counts_of(id)).fold(
             Counts::default(),
             |sum, counts| Counts {
-                sent: sum.sent + counts.sent,
-                delivered: sum.delivered + counts.delivered,
-                dropped: sum.dropped + counts.dropped,
-                lost: sum.lost + counts.lost,
+                sent: sum.sent.saturating_add(counts.sent),
+                delivered: sum.delivered.saturating_add(counts.delivered),
+                dropped: sum.dropped.saturating_add(counts.dropped),
+                lost: sum.lost.saturating_add(counts.lost),
             },
         )
     }
@@ -557,8 +582,8 @@ impl Dispatcher {
         let tally = self.tallies[usize::from(type_id) - 1];
         let (reported, dropped_now) =
             self.link.as_ref().map_or((0, 0), |link| link.consumer.reported_counts(type_id));
-        let dropped = tally.passed_over + tally.dropped_before + dropped_now;
-        let settled = tally.delivered + dropped + tally.lost;
+        let dropped = tally.dropped(reported, dropped_now);
+        let settled = tally.delivered.saturating_add(dropped).saturating_add(tally.lost);
         let sent = settled.max(reported.saturating_add(tally.sent_before));
         Counts { sent, delivered: tally.delivered, dropped, lost: tally.lost }
     }
@@ -569,13 +594,13 @@ impl Dispatcher {
         let Some(link) = &self.link else { return };
         for (id, tally) in (1..).zip(&mut self.tallies) {
             let (reported, dropped) = link.consumer.reported_counts(id);
-            tally.dropped_before += dropped;
-            let settled = tally.delivered + tally.passed_over + tally.dropped_before + tally.lost;
+            tally.dropped_before =
+                tally.dropped(reported, dropped).saturating_sub(tally.passed_over);
             if self.poisoned {
-                tally.lost += reported.saturating_add(tally.sent_before).saturating_sub(settled);
+                let sent = reported.saturating_add(tally.sent_before);
+                tally.lost = tally.lost.saturating_add(sent.saturating_sub(tally.settled()));
             }
-            tally.sent_before =
-                tally.delivered + tally.passed_over + tally.dropped_before + tally.lost;
+            tally.sent_before = tally.settled();
         }
     }
 
@@ -710,7 +735,7 @@ fn large_payload(link: &mut Link, reference: &[u8]) -> Result<LargePayload, Stri
             segment.capacity()
         ));
     }
-    Ok(LargePayload { segment, segments: link.returns(), id, len })
+    Ok(LargePayload { segment, segments: link.returns(), id, len, forks: os::fork_count_again() })
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl Runtime {
     }
 
     pub(crate) fn is_forked_copy(&self) -> bool {
-        self.forks != os::fork_count()
+        self.forks != os::fork_count_again()
     }
 
     /// A sleep until something happens, a deadline is due, or `until`.
@@ -173,6 +173,7 @@ impl Engine {
             );
         }
         self.was_deployed = true;
+        self.leave_outside_wait();
         for &index in &idle {
             self.dispatchers[index].reset();
         }
@@ -207,6 +208,7 @@ impl Engine {
                 .all(|dispatcher| !dispatcher.in_deploy || dispatcher.is_loaded())
             {
                 self.dispatchers.iter_mut().for_each(|dispatcher| dispatcher.in_deploy = false);
+                self.prepare_for_outside_wait();
                 return Ok(true);
             }
             if until.is_some_and(|until| Instant::now() >= until)
@@ -255,6 +257,7 @@ impl Engine {
         }
         self.note_deadline();
         self.close_if_ended();
+        self.prepare_for_outside_wait();
         Ok(())
     }
 
@@ -437,13 +440,15 @@ impl Engine {
             dispatcher.give_up(now);
         }
         self.note_deadline();
+        let ids = (0..).zip(&self.dispatchers).filter(|(_, dispatcher)| dispatcher.in_deploy);
+        let in_deploy = Selection::Only(ids.map(|(id, _)| DispatcherId(id)).collect());
         while self
             .dispatchers
             .iter()
             .any(|dispatcher| dispatcher.in_deploy && dispatcher.has_process())
         {
             self.discard_records();
-            let woken = match self.announce_sleep(&Selection::All) {
+            let woken = match self.announce_sleep(&in_deploy) {
                 true => Ok(Woken::Other),
                 false => self.doze(None),
             };
@@ -467,6 +472,7 @@ impl Engine {
             self.close();
             self.was_deployed = false;
         }
+        self.prepare_for_outside_wait();
     }
 
     /// Makes room in the rings of a deployment that has failed: nobody gets what they hold, but a
@@ -500,7 +506,10 @@ fn attend_one(
     while exit.is_some() && matches!(received, Ok(Heard::More)) {
         received = link.receive(messages);
     }
-    if matches!(received, Ok(Heard::Closed)) {
+    if exit.is_some() {
+        // The process stays readable, and there is nothing more to be told of it.
+        runtime.unwatch(link);
+    } else if matches!(received, Ok(Heard::Closed)) {
         runtime.unwatch_control(link);
     }
     for message in messages.drain(..) {
@@ -537,7 +546,7 @@ fn check_spec(spec: &DispatcherSpec) -> Result<Vec<Delivery>, Error> {
     if spec.event_types.is_empty() {
         return refuse("it declares no event type".to_owned());
     }
-    let possible = MAX_EVENT_TYPES - usize::from(spec.internal_types);
+    let possible = MAX_EVENT_TYPES.saturating_sub(usize::from(spec.internal_types));
     if spec.event_types.len() > possible {
         let declared = spec.event_types.len();
         return refuse(format!("it declares {declared} event types, and {possible} are possible"));

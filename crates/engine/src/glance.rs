@@ -9,33 +9,31 @@ use eventpy_ring::TailWatch;
 #[derive(Default)]
 pub(crate) struct Glance {
     watch: Option<TailWatch>,
-    /// The tail up to which there is nothing to do.
-    idle_at: u64,
+    /// The tail up to which there is nothing to do; `None` if there is something that the tail
+    /// doesn't show.
+    idle_at: Option<u64>,
 }
-
-/// No tail: positions are multiples of 8.
-const NEVER: u64 = u64::MAX;
 
 impl Glance {
     /// A new process: its ring is empty.
     pub(crate) fn watch(&mut self, watch: TailWatch) {
-        *self = Glance { watch: Some(watch), idle_at: 0 };
+        *self = Glance { watch: Some(watch), idle_at: Some(0) };
     }
 
     /// Whether there is nothing to do.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
-        self.watch.as_ref().is_none_or(|watch| watch.tail() == self.idle_at)
+        self.watch.as_ref().is_none_or(|watch| Some(watch.tail()) == self.idle_at)
     }
 
     /// All up to this tail was read.
     pub(crate) fn idle_at(&mut self, tail: u64) {
-        self.idle_at = tail;
+        self.idle_at = Some(tail);
     }
 
     /// There is something to do that the tail doesn't show.
     pub(crate) fn look_closer(&mut self) {
-        self.idle_at = NEVER;
+        self.idle_at = None;
     }
 
     /// The process and its ring are gone.

@@ -17,6 +17,10 @@ pub(crate) struct LatestQueue {
     /// Per type: whether it is `latest`, and the number of its newest record.
     types: Vec<(bool, Option<u64>)>,
     spare: Vec<Vec<u8>>,
+    /// Bytes of the records that were not made obsolete.
+    bytes: usize,
+    /// Records among them that wait for nothing newer: of other types, or large.
+    urgent: usize,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +44,8 @@ impl LatestQueue {
             first: 0,
             types,
             spare: Vec::new(),
+            bytes: 0,
+            urgent: 0,
         })
     }
 
@@ -56,6 +62,8 @@ impl LatestQueue {
         payload: Vec<u8>,
     ) -> Option<Queued> {
         let number = self.first + self.records.len() as u64;
+        self.bytes += payload.len();
+        self.urgent += usize::from(self.is_urgent(type_id, is_large));
         self.records.push_back(Queued { type_id, is_large, payload, superseded: false });
         let (is_latest, newest) = &mut self.types[usize::from(type_id) - 1];
         if !*is_latest {
@@ -65,6 +73,7 @@ impl LatestQueue {
         let obsolete = self.records.get_mut(older.checked_sub(self.first)? as usize)?;
         obsolete.superseded = true;
         let obsolete = Queued { payload: std::mem::take(&mut obsolete.payload), ..*obsolete };
+        self.forget(&obsolete);
         while self.records.front().is_some_and(|queued| queued.superseded) {
             self.records.pop_front();
             self.first += 1;
@@ -78,14 +87,30 @@ impl LatestQueue {
             let queued = self.records.pop_front()?;
             self.first += 1;
             if !queued.superseded {
+                self.forget(&queued);
                 return Some(queued);
             }
         }
     }
 
-    /// Records that it holds, those made obsolete behind others included.
-    pub(crate) fn len(&self) -> usize {
-        self.records.len()
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it holds anything that must not wait until there can be no newer record: a record
+    /// whose type is not `latest`, or one that keeps a segment from its dispatcher.
+    pub(crate) fn has_urgent(&self) -> bool {
+        self.urgent > 0
+    }
+
+    fn is_urgent(&self, type_id: u16, is_large: bool) -> bool {
+        is_large || !self.types[usize::from(type_id) - 1].0
+    }
+
+    fn forget(&mut self, queued: &Queued) {
+        self.bytes -= queued.payload.len();
+        self.urgent -= usize::from(self.is_urgent(queued.type_id, queued.is_large));
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -36,6 +36,8 @@ pub(crate) struct Link {
     /// Messages that were received while a segment was looked for.
     inbox: VecDeque<FromChild>,
     closed: bool,
+    /// What all segments may take together, in bytes.
+    large_bytes: usize,
 }
 
 impl Link {
@@ -81,6 +83,7 @@ impl Link {
             segments,
             inbox: VecDeque::new(),
             closed: false,
+            large_bytes: spec.options.large_bytes,
         })
     }
 
@@ -104,7 +107,8 @@ impl Link {
     /// The segment that a record names. Its descriptor was sent before the record was committed,
     /// so that it is mapped already or waits in the socket.
     pub(crate) fn segment(&mut self, id: u32) -> io::Result<Arc<SegmentReader>> {
-        loop {
+        // More messages than this can't wait in the socket behind a segment that was sent.
+        for _ in 0..MESSAGES_AT_ONCE {
             if let Some((found, segment)) = &self.segments[slot_of(id)]
                 && *found == id
             {
@@ -113,13 +117,15 @@ impl Link {
             match self.receive_one()? {
                 Some(FromChild::Segment { .. }) => {}
                 Some(message) => self.inbox.push_back(message),
-                None => {
-                    return Err(io::Error::other(format!(
-                        "a record names segment {id}, which was never sent"
-                    )));
-                }
+                None => break,
             }
         }
+        Err(io::Error::other(format!("a record names segment {id}, which was never sent")))
+    }
+
+    /// Whether messages were received that nobody has handled.
+    pub(crate) fn has_inbox(&self) -> bool {
+        !self.inbox.is_empty()
     }
 
     pub(crate) fn returns(&self) -> Segments<EventBell> {
@@ -145,8 +151,8 @@ impl Link {
         }
         match self.control.receive()? {
             Received::Message(message, descriptors) => {
-                if let FromChild::Segment { id, bytes } = message {
-                    self.map_segment(id, bytes, descriptors)?;
+                if let FromChild::Segment { id, bytes, slots } = message {
+                    self.map_segment(id, bytes, slots, descriptors)?;
                 }
                 Ok(Some(message))
             }
@@ -163,12 +169,25 @@ impl Link {
         &mut self,
         id: u32,
         bytes: u64,
+        slots: u64,
         mut descriptors: Vec<OwnedFd>,
     ) -> io::Result<()> {
+        for (slot, segment) in self.segments.iter_mut().enumerate() {
+            if slots & 1 << slot == 0 || slot == slot_of(id) {
+                *segment = None;
+            }
+        }
         let Some(fd) = descriptors.pop() else {
             return Err(io::Error::other(format!("segment {id} came without its memory")));
         };
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let kept: usize = self.segments.iter().flatten().map(|(_, kept)| kept.capacity()).sum();
+        if bytes > self.large_bytes.saturating_sub(kept) {
+            return Err(io::Error::other(format!(
+                "segment {id} of {bytes} bytes is beyond the {} that large events may take",
+                self.large_bytes
+            )));
+        }
         let segment = SegmentReader::map(fd, bytes).map_err(io::Error::other)?;
         self.segments[slot_of(id)] = Some((id, Arc::new(segment)));
         Ok(())

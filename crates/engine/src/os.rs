@@ -21,6 +21,12 @@ pub(crate) fn fork_count() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
+/// The same, for whoever has asked before.
+#[inline]
+pub(crate) fn fork_count_again() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
 /// Starts a thread that no signal is ever delivered to, so that the program's own threads keep
 /// theirs.
 pub(crate) fn spawn_without_signals<T: Send + 'static>(

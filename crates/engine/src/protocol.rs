@@ -60,8 +60,9 @@ pub(crate) enum FromChild {
     /// `init` is through.
     Initialised,
     /// A segment to map for large events; it replaces an older one whose id has the same
-    /// remainder. Descriptor: its memory.
-    Segment { id: u32, bytes: u64 },
+    /// remainder. `slots` has a bit for each segment that the process still has, this one
+    /// included. Descriptor: its memory.
+    Segment { id: u32, bytes: u64, slots: u64 },
     /// Code of the dispatcher failed.
     Failed { phase: Phase, reason: String, traceback: String },
     /// An update takes longer than allowed.

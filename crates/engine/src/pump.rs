@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::dispatcher::{Life, Notice};
-use crate::engine::{DispatcherId, Engine, Notices};
+use crate::dispatcher::{Dispatcher, Life, Notice};
+use crate::engine::{DispatcherId, Engine, Notices, Runtime};
 use crate::error::{Error, ErrorKind};
+use crate::link::Link;
 use crate::options::Selection;
 use crate::record::Record;
 use crate::report::{DispatcherEnded, DispatcherFailed, DispatcherRestarted};
@@ -44,6 +45,8 @@ pub(crate) struct PumpState {
     /// Whose turn it is: a place in `turns`.
     at: usize,
     left_in_turn: u32,
+    /// Whether the pump found anything to yield.
+    found_any: bool,
     /// The dispatcher that the next pump begins with.
     first: usize,
     pub(crate) notices: Notices,
@@ -84,6 +87,9 @@ impl Engine {
     /// The next thing to deliver; `None` when the pump is over.
     #[inline]
     pub fn next_delivery(&mut self) -> Option<Yield<'_>> {
+        if self.is_forked_copy() {
+            return None;
+        }
         match self.next() {
             Next::Record(index) => {
                 let id = DispatcherId(index as u32);
@@ -101,6 +107,9 @@ impl Engine {
 
     /// Ends a pump before it is over; what was not yielded stays queued.
     pub fn stop_pump(&mut self) {
+        if self.is_forked_copy() {
+            return;
+        }
         for &index in &self.pump.turns {
             self.dispatchers[index as usize].end_turn();
         }
@@ -108,6 +117,12 @@ impl Engine {
         self.pump.active = false;
         self.prepare_for_outside_wait();
         self.close_if_ended();
+    }
+
+    /// A copy reads nothing and writes nothing: the rings are the original's.
+    #[inline]
+    fn is_forked_copy(&self) -> bool {
+        self.runtime.as_ref().is_some_and(Runtime::is_forked_copy)
     }
 
     #[inline]
@@ -132,6 +147,12 @@ impl Engine {
         let used_up = self.pump.left_in_turn == 0;
         let dispatcher = &mut self.dispatchers[index];
         dispatcher.end_turn();
+        if let Some(runtime) = &self.runtime
+            && dispatcher.link.as_ref().is_some_and(Link::has_inbox)
+        {
+            // Received on the way to a segment: the socket no longer shows it.
+            runtime.attention.raise();
+        }
         self.pump.left_in_turn = TURN_RECORDS;
         if used_up {
             self.pump.at += 1;
@@ -154,6 +175,7 @@ impl Engine {
         loop {
             self.look_around(which);
             let found = !self.pump.turns.is_empty() || !self.pump.notices.is_empty();
+            self.pump.found_any = found;
             if found || pump == Pump::Now || (pump == Pump::End && self.has_ended(which)) {
                 return Ok(());
             }
@@ -260,10 +282,18 @@ impl Engine {
 
     /// Between pumps a loop outside may wait for the descriptor: then we count as asleep.
     pub(crate) fn prepare_for_outside_wait(&mut self) {
-        if !self.runtime.as_ref().is_some_and(|runtime| runtime.exported) {
+        let Some(runtime) = self.runtime.as_ref().filter(|runtime| runtime.exported) else {
             return;
+        };
+        if !self.pump.found_any {
+            // The descriptor was readable for something that is no more, or not for us: a bell
+            // that rang late, or more of them than were taken note of at a time.
+            runtime.waiter.take_note_of_all();
         }
-        let something = self.announce_sleep(&Selection::All) || !self.pump.notices.is_empty();
+        let is_left = |dispatcher: &Dispatcher| dispatcher.life == Life::Exited;
+        let something = self.announce_sleep(&Selection::All)
+            || !self.pump.notices.is_empty()
+            || self.dispatchers.iter().any(is_left);
         if let Some(runtime) = &mut self.runtime {
             runtime.waiter.set_timer(runtime.deadline);
             if something {
@@ -272,7 +302,7 @@ impl Engine {
         }
     }
 
-    fn leave_outside_wait(&mut self) {
+    pub(crate) fn leave_outside_wait(&mut self) {
         if !self.runtime.as_ref().is_some_and(|runtime| runtime.exported) {
             return;
         }

@@ -6,6 +6,7 @@ use eventpy_ring::{EventBell, SegmentReader, Segments};
 
 use crate::engine::DispatcherId;
 use crate::link::slot_of;
+use crate::os;
 
 /// One event's bytes. It counts as delivered from the moment that it is yielded.
 pub struct Record<'a> {
@@ -27,6 +28,8 @@ pub struct LargePayload {
     pub(crate) segments: Segments<EventBell>,
     pub(crate) id: u32,
     pub(crate) len: usize,
+    /// To notice that this process is a forked copy, which has nothing to give back.
+    pub(crate) forks: u32,
 }
 
 impl<'a> Record<'a> {
@@ -127,6 +130,8 @@ impl LargePayload {
 
 impl Drop for LargePayload {
     fn drop(&mut self) {
-        self.segments.give_back(slot_of(self.id) as u32);
+        if self.forks == os::fork_count_again() {
+            self.segments.give_back(slot_of(self.id) as u32);
+        }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) struct Waiter {
     /// Readable when a deadline is due, for loops that wait for the descriptor alone.
     timer: OwnedFd,
     is_ready: AtomicBool,
+    is_timed: AtomicBool,
 }
 
 /// A sleep that was prepared. It needs the engine only before and after.
@@ -82,7 +83,13 @@ impl Waiter {
         )?;
         epoll::add(&epoll, &ready, EventData::new_u64(OTHER), EventFlags::IN)?;
         epoll::add(&epoll, &timer, EventData::new_u64(OTHER), EventFlags::IN)?;
-        Ok(Waiter { epoll, ready, timer, is_ready: AtomicBool::new(false) })
+        Ok(Waiter {
+            epoll,
+            ready,
+            timer,
+            is_ready: AtomicBool::new(false),
+            is_timed: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn watch(&self, link: &Link) -> io::Result<()> {
@@ -125,7 +132,21 @@ impl Waiter {
             self.ready.silence();
         }
         if rung {
-            let _ = self.wait(Some(Duration::ZERO));
+            self.take_note_of_all();
+        }
+        self.set_timer(None);
+    }
+
+    /// Takes note of all bells that have rung.
+    pub(crate) fn take_note_of_all(&self) {
+        let mut space = [std::mem::MaybeUninit::uninit(); 64];
+        let now = timespec(Duration::ZERO);
+        // Processes stay readable until they are handled: the rounds are limited for their sake.
+        for _ in 0..64 {
+            match epoll::wait(&self.epoll, &mut space, Some(&now)) {
+                Ok((events, _)) if events.len() == 64 => {}
+                _ => break,
+            }
         }
     }
 
@@ -138,6 +159,10 @@ impl Waiter {
 
     /// Makes the descriptor readable at a time.
     pub(crate) fn set_timer(&self, deadline: Option<Instant>) {
+        let was_set = self.is_timed.swap(deadline.is_some(), Ordering::Relaxed);
+        if deadline.is_none() && !was_set {
+            return;
+        }
         // Zero would disarm the timer: a deadline that has passed is due in a nanosecond.
         let left = deadline
             .map(|at| at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1)));

@@ -60,7 +60,12 @@ impl<E: Event + Serialize + DeserializeOwned> Encoding<E> for Serde {
         hint: &mut usize,
         emitter: &mut child::Emitter,
     ) -> Result<(), Error> {
-        match emitter.reserve(type_id, *hint + *hint / 8) {
+        let limit = emitter.inline_limit();
+        if *hint > limit {
+            // A large event's memory is asked for by its true size, which may be small.
+            return send_aside(event, type_id, hint, emitter);
+        }
+        match emitter.reserve(type_id, (*hint + *hint / 8).min(limit)) {
             Ok(Some(mut slot)) => {
                 if let Ok(written) = postcard::to_slice(event, slot.bytes_mut()) {
                     let len = written.len();

@@ -270,6 +270,12 @@ impl<B: Bell> Consumer<B> {
         self.limit
     }
 
+    /// Whether anything before the limit was not read.
+    #[inline]
+    pub fn has_limit_ahead(&self) -> bool {
+        self.position < self.limit
+    }
+
     /// An eye on the tail alone, for a reader of many rings that are mostly idle.
     #[cfg(not(loom))]
     pub fn tail_watch(&self) -> TailWatch {

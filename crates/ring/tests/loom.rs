@@ -507,6 +507,27 @@ fn a_head_is_never_found_ahead_of_the_tail() {
     });
 }
 
+#[test]
+fn a_tail_far_ahead_is_never_found_without_its_head() {
+    model(|first| {
+        let (mut producer, mut consumer) = silent(16, true);
+        producer.push(1, &[]).unwrap();
+        producer.publish();
+        let produce = move || {
+            // Two records fill the ring. The third makes the tail more than a ring away from the
+            // beginning, where the consumer still is.
+            for number in 2..=3 {
+                push_displacing(&mut producer, &Switch::new(), number, &[]);
+            }
+        };
+        let consume = move || {
+            assert!(consumer.begin().expect("the producer is sound"));
+            assert!(consumer.read().is_ok(), "the producer is sound");
+        };
+        first.race(produce, consume);
+    });
+}
+
 /// Records of 8, 8 and 16 bytes, which fill a ring of 32.
 const SMALL: [(u16, usize); 3] = [(1, 0), (2, 0), (3, 8)];
 /// Written over the first two, its payload lies where the second one's word was: bytes that no

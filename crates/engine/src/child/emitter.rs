@@ -381,7 +381,11 @@ impl Emitter {
             let wait = |emitter: &mut Emitter| {
                 emitter.sleep(|producer| producer.sleep_until_segment(cold))
             };
-            if let Outcome::Dropped = self.make_room(type_id, wait)? {
+            if self.types[usize::from(type_id) - 1].delivery == Delivery::Every {
+                // The ring may have room: nothing in it has to go for this.
+                self.publish();
+                wait(self)?;
+            } else if let Outcome::Dropped = self.make_room(type_id, wait)? {
                 return Ok(None);
             }
         }
@@ -391,13 +395,16 @@ impl Emitter {
     /// type does not wait.
     fn send_segment(&mut self, type_id: u16, slot: usize, memory: &OwnedFd) -> Result<bool, Error> {
         let waits = self.types[usize::from(type_id) - 1].delivery == Delivery::Every;
+        let slots = self.pool.slots();
         let segment = self.pool.segment(slot);
-        let message =
-            FromChild::Segment { id: segment.id, bytes: segment.memory.capacity() as u64 };
+        let bytes = segment.memory.capacity() as u64;
+        let message = FromChild::Segment { id: segment.id, bytes, slots };
         match self.control.send(&message, &[memory.as_fd()], waits) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
-            Err(_) => Err(manager_gone()),
+            Err(_) if self.status.is_orphaned() => Err(manager_gone()),
+            Err(error) if error.raw_os_error() == Some(libc::EPIPE) => Err(manager_gone()),
+            Err(error) => Err(Error::refused("cannot send the memory of a large event", error)),
         }
     }
 

@@ -77,16 +77,14 @@ impl Pool {
         }
         // An eighth more, so that events of slightly different sizes share segments.
         let bytes = (len + len / 8).next_multiple_of(GRAIN_BYTES).min(self.budget).max(len);
-        let slot = match self.empty_place(bytes) {
-            Some(slot) => slot,
-            None => match self.best_free(len, usize::MAX) {
-                Some(slot) => return Ok(Place::Ready(slot)),
-                None => match self.make_place(bytes) {
-                    Some(slot) => slot,
-                    None => return Ok(Place::Wait),
-                },
-            },
-        };
+        let mut place = self.empty_place(bytes);
+        if place.is_none() {
+            if let Some(slot) = self.best_free(len, usize::MAX) {
+                return Ok(Place::Ready(slot));
+            }
+            place = self.make_place(bytes);
+        }
+        let Some(slot) = place else { return Ok(Place::Wait) };
         let (memory, fd) = SegmentWriter::create(bytes)?;
         let id = self.generations[slot] * MAX_SEGMENTS as u32 + slot as u32;
         self.generations[slot] =
@@ -97,6 +95,12 @@ impl Pool {
 
     pub(super) fn segment(&mut self, slot: usize) -> &mut Segment {
         self.segments[slot].as_mut().expect("a slot that was found holds a segment")
+    }
+
+    /// A bit for each slot that holds a segment.
+    pub(super) fn slots(&self) -> u64 {
+        let held = self.segments.iter().enumerate().filter(|(_, segment)| segment.is_some());
+        held.fold(0, |slots, (slot, _)| slots | 1 << slot)
     }
 
     /// Gives up a segment that could not be sent.

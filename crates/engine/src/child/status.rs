@@ -118,19 +118,21 @@ impl Status {
             let mut descriptors = [
                 PollFd::new(space, PollFlags::IN),
                 PollFd::new(&self.abandoned, PollFlags::IN),
+                // A copy that the dispatcher's code forked off has no watcher to ring.
+                PollFd::new(&self.manager, PollFlags::IN),
                 PollFd::new(&self.interrupted, PollFlags::IN),
             ];
-            let watched = if patient { 2 } else { 3 };
+            let watched = if patient { 3 } else { 4 };
             if rustix::event::poll(&mut descriptors[..watched], None).is_err() {
                 continue;
             }
-            let [room, abandoned, interrupted] =
+            let [room, abandoned, manager, interrupted] =
                 descriptors.map(|descriptor| !descriptor.revents().is_empty());
             if room {
                 space.silence();
                 return Waited::Room;
             }
-            if abandoned {
+            if abandoned || manager {
                 return Waited::ManagerGone;
             }
             if interrupted && !patient {

@@ -261,11 +261,21 @@ pub fn is_alive(pid: u32) -> bool {
 
 /// Whether every thread of a process sleeps.
 pub fn is_asleep(pid: u32) -> bool {
+    awake_threads(pid) == 0
+}
+
+/// Whether every thread of this process sleeps, but for the one that asks.
+pub fn is_asleep_but_for_us() -> bool {
+    awake_threads(std::process::id()) == 1
+}
+
+fn awake_threads(pid: u32) -> usize {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
-    threads.flatten().all(|thread| {
+    let is_awake = |thread: &fs::DirEntry| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        parse_stat(&stat).is_some_and(|(state, _)| state == 'S')
-    })
+        parse_stat(&stat).is_some_and(|(state, _)| state != 'S')
+    };
+    threads.flatten().filter(is_awake).count()
 }
 
 /// The processes that this one has started and not reaped.
