@@ -36,7 +36,7 @@ def main() -> int:
     plan = measure.Plan(
         rounds=1 if arguments.quick else max(arguments.rounds, 1),
         tries=1 if arguments.quick else 4,
-        divisor=100 if arguments.quick else 1,
+        divisor=20 if arguments.quick else 1,
         only=arguments.only,
     )
     return benchmark(plan)

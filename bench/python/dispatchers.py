@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
+from eventpy import EventDispatcher
+
 from events import Frame, Reading
 from load import FRAMES, VALUE, Load, new_frames, pin
-
-from eventpy import EventDispatcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FRAMES = 4
 #: Bytes of a frame.
 FRAME_BYTES = 4 << 20
+#: The first messages, one in so many, are not measured: both sides warm up, and the consumer reads
+#: what was sent before it was there.
+WARM_UP = 4
 #: The value of a reading that carries no time.
 VALUE = 0.5
 
@@ -59,9 +62,7 @@ class Load:
         """The same with fewer events, on these cores."""
         unit = self.producers * self.batch
         events = max(self.events // divisor // unit, 10) * unit
-        return Load(
-            events, producers=self.producers, batch=self.batch, gap=self.gap, cores=cores
-        )
+        return Load(events, producers=self.producers, batch=self.batch, gap=self.gap, cores=cores)
 
     def pause(self) -> None:
         """Waits for the gap between two events.
@@ -97,7 +98,7 @@ def stamped(send: Send, new: New, load: Load) -> None:
         send(new(number, float(monotonic_ns())))
 
 
-def frames(send: Send, new: New, load: Load) -> None:
+def frames(send: Send, _new: New, load: Load) -> None:
     """Sends frames as fast as it can."""
     made = new_frames()
     for number in range(load.messages):

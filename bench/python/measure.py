@@ -13,13 +13,13 @@ import time
 from dataclasses import dataclass, field
 from importlib import import_module
 from statistics import median
-from typing import Callable, List, Optional
+from typing import Callable
 
 import machine
 from load import Load
 
 #: What one run of a contender found: a number for each column of its work.
-Figures = List[float]
+Figures = list[float]
 #: One run; the calling process is the consumer.
 Measure = Callable[[Load], Figures]
 
@@ -127,15 +127,13 @@ def run(work: Work, plan: Plan, cores: tuple[int, int]) -> list[Outcome]:
     return outcomes
 
 
-def _take_part(
-    contender: Contender, outcome: Outcome, plan: Plan, cores: tuple[int, int]
-) -> None:
+def _take_part(contender: Contender, outcome: Outcome, plan: Plan, cores: tuple[int, int]) -> None:
     """One round of one contender. One that has failed takes no further part."""
     producer, consumer = cores
     load = contender.load.scaled(
         plan.divisor, (producer, producer if contender.shares_core else consumer)
     )
-    best: Optional[tuple[float, Figures]] = None
+    best: tuple[float, Figures] | None = None
     for attempt in range(plan.tries):
         if attempt > 0:
             time.sleep(RECOVERY)

@@ -26,8 +26,8 @@ def print_work(work: Work, outcomes: list[Outcome]) -> None:
         if outcome.error:
             print(f"`{outcome.row}` failed: {outcome.error}\n")
         elif outcome.disturbed:
-            rounds = len(outcome.figures)
-            print(f"`{outcome.row}`: other programs disturbed {outcome.disturbed} of {rounds} rounds")
+            share = f"{outcome.disturbed} of {len(outcome.figures)}"
+            print(f"`{outcome.row}`: other programs disturbed {share} rounds")
 
 
 def print_targets(outcomes: list[Outcome]) -> None:

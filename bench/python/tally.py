@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from load import FRAME_BYTES, FRAMES, VALUE
+from load import FRAME_BYTES, FRAMES, VALUE, WARM_UP
 
 if TYPE_CHECKING:
     from load import Load
@@ -62,10 +62,10 @@ class Latencies:
         self.nanoseconds.append(monotonic_ns() - reading.value)
 
     def percentiles(self, load: Load) -> list[float]:
-        """Median and p99 in microseconds, without the first tenth, in which both sides warm up."""
+        """Median and p99 in microseconds, without those of the warm-up."""
         if len(self.nanoseconds) != load.messages:
             raise RuntimeError("readings were lost or came twice")
-        steady = sorted(self.nanoseconds[load.messages // 10 :])
+        steady = sorted(self.nanoseconds[load.messages // WARM_UP :])
         return [steady[(len(steady) - 1) * percent // 100] / 1e3 for percent in (50, 99)]
 
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import load as loads
 from events import Reading
-from load import Load, pin
+from load import WARM_UP, Load, pin
 from machine import die_with_parent
 from tally import FrameTally, Latencies, Tally, frames_reading, throughput_reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
 
     from load import New
     from measure import Figures, Measure
@@ -30,10 +31,15 @@ if TYPE_CHECKING:
 #: Producers are fresh interpreters, as dispatchers are.
 SPAWN = multiprocessing.get_context("spawn")
 
+#: How long producers may take to start, in seconds.
+START_LIMIT = 60.0
+
 #: Sends one message.
 Send = Callable[[Any], object]
 #: Takes one message.
 Take = Callable[[Any], object]
+#: What a producer does with the first two.
+Loop = Callable[[Send, "New", Load], None]
 
 
 class Sender(ABC):
@@ -62,6 +68,7 @@ class Transport(ABC):
     def receive(self, take: Take, count: int) -> int:
         """Hands over so many messages, or a few more, and tells how many; sleeps for them."""
 
+    @abstractmethod
     def close(self) -> None:
         """Gives back what would outlive this object."""
 
@@ -120,32 +127,32 @@ def _frames(name: str, load: Load) -> Figures:
     return frames_reading(messages, seconds)
 
 
-def _time(name: str, load: Load, loop: Any, take: Take) -> tuple[float, int]:
-    """How long all messages took, but for the first tenth, and how many that were."""
+def _time(name: str, load: Load, loop: Loop, take: Take) -> tuple[float, int]:
+    """How long all messages took, without those of the warm-up, and how many that were."""
     total = load.messages * load.producers
     with _producers(name, load, loop) as transport:
-        first = transport.receive(take, max(total // 10, 1))
+        first = transport.receive(take, total // WARM_UP)
         begin = perf_counter()
         rest = transport.receive(take, total - first)
         return perf_counter() - begin, rest
 
 
 @contextmanager
-def _producers(name: str, load: Load, loop: Any) -> Iterator[Transport]:
+def _producers(name: str, load: Load, loop: Loop) -> Iterator[Transport]:
     """The consumer's end, with producers at the other."""
     pin(load.cores[1])
     module, _, of = name.partition(":")
     transport: Transport = getattr(import_module(f"contenders.{module}"), of)(load)
-    # Producers stay, with all that the consumer may still read, until this is closed.
-    held, hold = SPAWN.Pipe(duplex=False)
-    processes = []
+    signals = Signals()
+    processes: list[SpawnProcess] = []
     try:
         for place in range(load.producers):
-            arguments = (transport.sender(place), loop, load, held)
+            arguments = (transport.sender(place), loop, load, signals.ends)
             processes.append(SPAWN.Process(target=_produce, args=arguments, daemon=True))
             processes[-1].start()
+        signals.start(load.producers)
         yield transport
-        hold.close()
+        signals.end()
         for process in processes:
             process.join()
             if process.exitcode != 0:
@@ -157,11 +164,37 @@ def _producers(name: str, load: Load, loop: Any) -> Iterator[Transport]:
         transport.close()
 
 
-def _produce(sender: Sender, loop: Any, load: Load, held: Connection) -> None:
+class Signals:
+    """Lets all producers begin at the same time, and stay until all was read."""
+
+    def __init__(self) -> None:
+        self.ready, tell_ready = SPAWN.Pipe(duplex=False)
+        begin, self.begin = SPAWN.Pipe(duplex=False)
+        leave, self.leave = SPAWN.Pipe(duplex=False)
+        #: What a producer gets: `begin` and `leave` can be read when their other ends are closed.
+        self.ends = (tell_ready, begin, leave)
+
+    def start(self, producers: int) -> None:
+        """Waits for all producers, then lets them begin."""
+        for _ in range(producers):
+            if not self.ready.poll(START_LIMIT):
+                raise RuntimeError("a producer does not start")
+            self.ready.recv_bytes()
+        self.begin.close()
+
+    def end(self) -> None:
+        """Lets the producers leave."""
+        self.leave.close()
+
+
+def _produce(sender: Sender, loop: Loop, load: Load, signals: tuple[Connection, ...]) -> None:
     """The life of a producer process."""
     die_with_parent()
     pin(load.cores[0])
+    tell_ready, begin, leave = signals
     # Kept to the end, with what it sends through.
     send = sender.connect()
+    tell_ready.send_bytes(b"ready")
+    begin.poll(None)
     loop(send, sender.reading, load)
-    held.poll(None)
+    leave.poll(None)

@@ -94,7 +94,7 @@ def _many(producers: int) -> Work:
     }
     contenders = [
         *_peers(transport.throughput, READINGS, events, producers=producers),
-        Contender("eventpy", eventpy.throughput, Load(1_500_000, producers=producers)),
+        Contender("eventpy", eventpy.throughput, Load(3_000_000, producers=producers)),
     ]
     title = f"{producers} producers of events to one consumer"
     return Work(f"{producers} producers", title, THROUGHPUT, "Pipe", contenders)

@@ -8,16 +8,19 @@ from __future__ import annotations
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
-import dispatchers
 from eventpy import EventDispatchManager, EventListener
+
+import dispatchers
 from events import Frame, Reading
+from load import WARM_UP, Load, pin
 from machine import is_asleep
 from tally import FrameTally, Latencies, Tally, frames_reading, throughput_reading
 
-from load import Load, pin
-
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eventpy import EventDispatcher
+
     from measure import Figures
 
 
@@ -81,17 +84,17 @@ def pid_of_idle(manager: EventDispatchManager) -> int:
 
 
 def _time(
-    load: Load, parts: list[EventDispatcher], listener: EventListener
+    load: Load, parts: Sequence[EventDispatcher], listener: EventListener
 ) -> tuple[float, int]:
-    """How long all events took, but for the first tenth, and how many that were."""
+    """How long all events took, without those of the warm-up, and how many that were."""
     with EventDispatchManager(*parts, listener) as manager:
         # Not before: processes that start pinned would keep all their threads on this core.
         pin(load.cores[1])
         total = load.events
         pump = manager.invoke_dispatch
         count = 0
-        while count < max(total // 10, 1):
-            count += pump(timeout=None)
+        while count < total // WARM_UP:
+            count += pump(timeout=None, max_events=total // WARM_UP - count)
         begin, first = perf_counter(), count
         while count < total:
             count += pump(timeout=None)

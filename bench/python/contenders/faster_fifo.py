@@ -6,11 +6,11 @@ Its own pickling makes a new pickler for each object, so it's given the plain fu
 from __future__ import annotations
 
 from pickle import dumps, loads
-from queue import Full
 from typing import TYPE_CHECKING, Any
 
 import faster_fifo
 import faster_fifo_reduction  # noqa: F401 - lets a queue be pickled
+
 from load import FRAME_BYTES
 from transport import Send, Sender, Take, Transport
 
@@ -42,13 +42,17 @@ class Fifo(Transport):
         return FifoSender(self.queue)
 
     def receive(self, take: Take, count: int) -> int:
+        get_many = self.queue.get_many
         received = 0
         while received < count:
-            messages = self.queue.get_many(timeout=FOREVER)
+            messages = get_many(timeout=FOREVER, max_messages_to_get=count - received)
             for message in messages:
                 take(message)
             received += len(messages)
         return received
+
+    def close(self) -> None:
+        self.queue.close()
 
 
 class FifoSender(Sender):

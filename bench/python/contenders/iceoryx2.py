@@ -15,9 +15,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import iceoryx2 as iox2
-from transport import Send, Sender, Take, Transport
 
 from load import FRAME_BYTES
+from transport import Send, Sender, Take, Transport
 
 if TYPE_CHECKING:
     from load import Load
@@ -54,20 +54,25 @@ class Events(Transport):
     def receive(self, take: Take, count: int) -> int:
         received = 0
         while received < count:
-            taken = self.take_ready(take)
+            taken = self.take_ready(take, count - received)
             if taken == 0:
                 self.wait()
             received += taken
         return received
 
-    def take_ready(self, take: Take) -> int:
-        """Hands over what is there."""
+    def take_ready(self, take: Take, limit: int) -> int:
+        """Hands over what is there, and tells how much."""
         receive, at = self.subscriber.receive, Sample.from_address
         taken = 0
-        while (sample := receive()) is not None:
+        while taken < limit and (sample := receive()) is not None:
             take(at(sample.payload_ptr))
             taken += 1
         return taken
+
+    def close(self) -> None:
+        # Frees the names, which outlive this object else.
+        self.subscriber.delete()
+        self.listener.delete()
 
     def wait(self) -> None:
         """Until there may be something again."""
@@ -132,12 +137,13 @@ class FrameEvents(Events):
     def sender(self, place: int) -> Sender:
         return NotifyingFrames(self.link)
 
-    def take_ready(self, take: Take) -> int:
+    def take_ready(self, take: Take, limit: int) -> int:
         import numpy
+
         from events import Frame
 
         taken = 0
-        while (sample := self.subscriber.receive()) is not None:
+        while taken < limit and (sample := self.subscriber.receive()) is not None:
             take(Frame(numpy.frombuffer(sample.payload().as_memory_view(), numpy.uint8)))
             taken += 1
         return taken

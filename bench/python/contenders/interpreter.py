@@ -10,9 +10,10 @@ from statistics import median
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
+from eventpy import EventDispatchManager
+
 from contenders.eventpy import pid_of_idle
 from dispatchers import Idle
-from eventpy import EventDispatchManager
 from machine import is_asleep, private_bytes
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Says that it runs, then waits for its end.
 BARE = "import os; os.write(1, b'.'); os.read(0, 1)"
-#: Imports in one run.
-IMPORTS = 20
 
 
 def start_many(load: Load) -> Figures:
@@ -50,7 +49,7 @@ def import_time(load: Load) -> Figures:
     return [imported - bare, imported, bare]
 
 
-def memory(load: Load) -> Figures:
+def memory(_load: Load) -> Figures:
     """Megabytes of an idle dispatcher: over a bare child interpreter, in all, and of that child."""
     with _bare() as bare, EventDispatchManager(Idle()) as manager:
         dispatcher = pid_of_idle(manager)

@@ -6,9 +6,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy
-from tally import frames_reading
 
 from load import FRAME_BYTES, FRAMES, Load, new_frames, pin
+from tally import frames_reading
 
 if TYPE_CHECKING:
     from measure import Figures

@@ -10,10 +10,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from events import Reading
+from load import VALUE, Load, pin
 from tally import Tally, throughput_reading
 from transport import SPAWN
-
-from load import VALUE, Load, pin
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

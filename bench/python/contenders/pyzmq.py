@@ -10,6 +10,7 @@ from pickle import PickleBuffer, dumps, loads
 from typing import TYPE_CHECKING, Any
 
 import zmq
+
 from transport import Send, Sender, Take, Transport
 
 if TYPE_CHECKING:

@@ -116,7 +116,8 @@ pub enum Delivery {
     #[default]
     Every,
     /// Each pump delivers the newest event of the type and passes over the older ones; a full
-    /// ring drops older ones and never makes the dispatcher wait.
+    /// ring drops older ones and never makes the dispatcher wait. If the oldest event of a full
+    /// ring is of a type that must stay, the event that is being emitted is dropped.
     Latest,
     /// A full ring drops the event that is being emitted.
     DropNewest,

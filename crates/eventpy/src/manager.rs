@@ -431,8 +431,9 @@ impl EventDispatchManager {
     /// ```
     ///
     /// # Errors
-    /// The first error of a callback, or the failure of a dispatcher that no callback took. All are
-    /// ended nevertheless, and [`end_report`](Self::end_report) has the report.
+    /// The first error of a callback. All are ended nevertheless, and
+    /// [`end_report`](Self::end_report) has the report. A dispatcher's failure is no error here: it
+    /// stands in the report.
     /// [`State`](ErrorKind::State) when nothing is deployed.
     ///
     /// # Panics

@@ -233,6 +233,6 @@ fn scribbled_memory_is_read_within_bounds() {
 
 #[test]
 fn memory_that_is_scribbled_meanwhile_is_read_within_bounds() {
-    let tally = run_for(Duration::from_secs(2), 2, |input| drive_racing(input, 200));
+    let tally = run_for(Duration::from_secs(1), 2, |input| drive_racing(input, 200));
     assert!(tally.records > 0 && tally.skipped > 0 && tally.broken > 0, "{tally:?}");
 }
