@@ -56,5 +56,6 @@ def benchmark(plan: measure.Plan) -> int:
         if measured:
             table.print_work(work, measured)
         outcomes += measured
-    table.print_targets(outcomes)
+    if outcomes:
+        table.print_targets(outcomes)
     return int(any(outcome.error for outcome in outcomes))

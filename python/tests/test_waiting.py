@@ -41,13 +41,13 @@ def test_a_signal_is_handled_at_once_and_the_wait_goes_on() -> None:
         with EventDispatchManager(Counter(0)) as manager:
             start = time.monotonic()
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-            manager.invoke_dispatch(timeout=0.4)
+            manager.invoke_dispatch(timeout=2.0)
             took = time.monotonic() - start
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert len(handled) == 1
-    assert took >= 0.4
-    assert handled[0] - start < 0.35
+    assert took >= 2.0
+    assert handled[0] - start < 1.5, "not only when the wait was over"
 
 
 def test_an_exception_of_a_signal_handler_ends_the_wait() -> None:

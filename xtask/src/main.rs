@@ -1,12 +1,14 @@
 //! The development commands of EventPy: `cargo xtask --help` lists them.
 //!
-//! A command that only hands over to one program (`demo`, `bench`, `fuzz`) becomes that program,
-//! so that Ctrl-C and exit codes are the program's own. A command of several steps (`test`,
+//! A command that only hands over to other programs (`demo`, `bench`, `fuzz`) becomes the last of
+//! them, so that Ctrl-C and exit codes are the program's own. A command of several steps (`test`,
 //! `lint`) runs all of them, also after a failed one, and closes with a count.
 
 #![forbid(unsafe_code)]
 
-mod cargo;
+mod call;
+mod faces;
+mod python;
 mod report;
 #[cfg(test)]
 mod tidy;
@@ -15,11 +17,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use cargo::Cargo;
+use call::Call;
+use faces::Faces;
+use python::{Environment, Interpreter, NATIVE_PACKAGE};
 use report::Report;
 
 /// What `cargo xtask test` kills, unless told otherwise.
 const STORM_KILLS: u32 = 2000;
+
+/// What the storm among the ordinary tests kills, which are built without optimisation.
+const FEW_KILLS: u32 = 100;
 
 /// The development commands of EventPy.
 #[derive(Parser)]
@@ -31,22 +38,30 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Watch this machine with three dispatcher processes.
+    /// Watch this machine with three dispatcher processes, first in Rust, then in Python.
     Demo {
+        #[command(flatten)]
+        faces: Faces,
         /// How long to watch; Ctrl-C ends it earlier.
         #[arg(long, default_value_t = 10)]
         seconds: u32,
     },
     /// Run every check: lint, tests, kill storm, models, Miri.
-    Test,
-    /// Check format, clippy and documentation; a warning is an error.
+    Test {
+        /// Run the Python tests with CPython 3.9 to 3.13 too, as far as this machine has them.
+        #[arg(long)]
+        all_interpreters: bool,
+    },
+    /// Check format, clippy, documentation, Python style and types; a warning is an error.
     Lint,
     /// Measure against the limits of this machine and against other libraries.
     Bench {
+        #[command(flatten)]
+        faces: Faces,
         /// Measure tachyon-ipc too; needs GCC 12 or newer and libclang.
         #[arg(long)]
         tachyon: bool,
-        /// What the benchmark is given, like `--quick` or `--only ring/`.
+        /// What the benchmarks are given, like `--quick` or `--only ring/`; after all the above.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -73,14 +88,19 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Demo { seconds } => demo(seconds).become_it(),
-        Command::Bench { tachyon, arguments } => bench(tachyon, &arguments).become_it(),
+        Command::Demo { faces, seconds } => faces.run(demo(seconds), || python::demo(seconds)),
+        Command::Bench { faces, tachyon, arguments } => {
+            faces.run(bench(tachyon, &arguments), || python::bench(&arguments))
+        }
         Command::Fuzz { target, seconds } => fuzz(&target, seconds).become_it(),
-        Command::Lint => run(lint),
-        Command::Loom => run(|report| report.step("loom models", loom())),
+        Command::Lint => run(|report| {
+            let environment = python::test_environment(report);
+            lint(environment.as_ref(), report);
+        }),
+        Command::Loom => run_one("loom models", loom()),
         Command::Miri => run(miri),
-        Command::Storm { kills } => run(|report| report.step("kill storm", storm(kills))),
-        Command::Test => run(test),
+        Command::Storm { kills } => run_one("kill storm", storm(kills)),
+        Command::Test { all_interpreters } => run(|report| test(all_interpreters, report)),
     }
 }
 
@@ -91,61 +111,87 @@ fn run(steps: impl FnOnce(&mut Report)) -> ExitCode {
     report.close()
 }
 
-fn test(report: &mut Report) {
-    lint(report);
-    report.step("tests", Cargo::new("test").args(["--workspace", "--no-fail-fast"]));
+fn run_one(title: &str, call: Call) -> ExitCode {
+    run(|report| {
+        report.step(title, call);
+    })
+}
+
+fn test(all_interpreters: bool, report: &mut Report) {
+    let environment = python::test_environment(report);
+    lint(environment.as_ref(), report);
+    let tests = workspace("test").arg("--no-fail-fast");
+    report.step("tests", tests.env("EVENTPY_STORM_KILLS", FEW_KILLS.to_string()));
+    if let Some(environment) = &environment {
+        python::test(environment, report);
+    }
+    if all_interpreters {
+        python::test_everywhere(report);
+    }
     report.step("kill storm", storm(STORM_KILLS));
     report.step("loom models", loom());
     miri(report);
 }
 
-fn lint(report: &mut Report) {
-    report.step("format", Cargo::new("fmt").args(["--all", "--check"]));
+fn lint(environment: Option<&Environment>, report: &mut Report) {
+    report.step("format", Call::cargo("fmt").args(["--all", "--check"]));
     // Workspaces of their own; to build them takes more than a user has.
-    report.step("format of bench", Cargo::new("fmt").arg("--check").folder("bench"));
-    report.step("format of fuzz", Cargo::new("fmt").arg("--check").folder("fuzz"));
-    let warnings = ["--workspace", "--all-targets", "--", "-D", "warnings"];
-    report.step("clippy", Cargo::new("clippy").args(warnings));
-    let docs = Cargo::new("doc").args(["--workspace", "--no-deps"]);
+    report.step("format of bench", Call::cargo("fmt").arg("--check").folder("bench"));
+    report.step("format of fuzz", Call::cargo("fmt").arg("--check").folder("fuzz"));
+    let warnings = ["--all-targets", "--", "-D", "warnings"];
+    report.step("clippy", workspace("clippy").args(warnings));
+    let docs = workspace("doc").arg("--no-deps");
     report.step("documentation", docs.env("RUSTDOCFLAGS", "-D warnings"));
+    if let Some(environment) = environment {
+        python::lint(environment, report);
+    }
 }
 
-fn storm(kills: u32) -> Cargo {
-    Cargo::new("test")
+/// A subcommand of cargo for all packages that can be built here.
+fn workspace(subcommand: &str) -> Call {
+    let call = Call::cargo(subcommand).arg("--workspace");
+    match Interpreter::find() {
+        Ok(_) => call,
+        Err(_) => call.args(["--exclude", NATIVE_PACKAGE]),
+    }
+}
+
+fn storm(kills: u32) -> Call {
+    Call::cargo("test")
         .args(["--release", "-p", "eventpy", "--test", "kill_storm", "--", "--nocapture"])
         .env("EVENTPY_STORM_KILLS", kills.to_string())
 }
 
-fn loom() -> Cargo {
-    Cargo::new("test")
+fn loom() -> Call {
+    Call::cargo("test")
         .args(["--release", "-p", "eventpy-ring", "--test", "loom"])
         .env("RUSTFLAGS", "--cfg loom")
         .target_dir("loom")
 }
 
 fn miri(report: &mut Report) {
-    if Cargo::nightly("miri").arg("--version").succeeds() {
-        report.step("Miri", Cargo::nightly("miri").args(["test", "-p", "eventpy-ring"]));
+    if Call::nightly("miri").arg("--version").succeeds() {
+        report.step("Miri", Call::nightly("miri").args(["test", "-p", "eventpy-ring"]));
     } else {
         report.not_run("Miri", "there is no nightly toolchain with the miri component");
     }
 }
 
-fn fuzz(target: &str, seconds: u32) -> Cargo {
-    Cargo::nightly("fuzz")
+fn fuzz(target: &str, seconds: u32) -> Call {
+    Call::nightly("fuzz")
         .args(["run", target, "--", &format!("-max_total_time={seconds}")])
         .target_dir("fuzz")
 }
 
-fn demo(seconds: u32) -> Cargo {
-    Cargo::new("run")
+fn demo(seconds: u32) -> Call {
+    Call::cargo("run")
         .args(["--release", "-p", "eventpy-examples", "--bin", "machine_watch", "--"])
         .args(["--seconds", &seconds.to_string()])
 }
 
-fn bench(tachyon: bool, arguments: &[String]) -> Cargo {
+fn bench(tachyon: bool, arguments: &[String]) -> Call {
     let features = if tachyon { "tachyon" } else { "" };
-    Cargo::new("run")
+    Call::cargo("run")
         // The benchmark is a workspace of its own, with cargo settings of its own.
         .folder("bench")
         .args(["--release", "--features", features, "--"])

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cargo::root;
+use crate::call::root;
 
 /// A place that belongs to one machine has no business in a source file.
 #[test]

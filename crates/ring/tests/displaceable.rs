@@ -217,7 +217,7 @@ fn race(records: u64, most: usize, reader: impl Fn(&mut Consumer<Silent>, &mut V
     assert!(all.into_iter().eq(0..records), "a record was lost or arrived twice");
 }
 
-const RACES: u64 = if cfg!(miri) { 400 } else { 60_000 };
+const RACES: u64 = if cfg!(miri) { 120 } else { 60_000 };
 
 #[test]
 fn reading_races_with_displacing() {

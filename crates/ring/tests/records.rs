@@ -177,7 +177,7 @@ proptest! {
 
     #[test]
     fn a_ring_is_a_queue(
-        operations in prop::collection::vec(operation(), 1..if cfg!(miri) { 60 } else { 400 })
+        operations in prop::collection::vec(operation(), 1..if cfg!(miri) { 40 } else { 400 })
     ) {
         let (mut producer, mut consumer) = ring(QUEUE_CAPACITY);
         let mut model = Model::default();

@@ -10,7 +10,7 @@ use eventpy_ring::{Consumer, Reservation, Silent, heap};
 use numbered::{mixed, number_of, payload};
 
 /// How many records; Miri takes about a millisecond for each.
-const RECORDS: u64 = if cfg!(miri) { 150 } else { 60_000 };
+const RECORDS: u64 = if cfg!(miri) { 80 } else { 60_000 };
 const CAPACITY: usize = if cfg!(miri) { 4096 } else { 16384 };
 /// Large enough that some payloads are copied as blocks.
 const MOST: usize = if cfg!(miri) { 60 } else { 800 };
