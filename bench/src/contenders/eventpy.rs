@@ -289,9 +289,12 @@ fn measure_idle(setting: &Setting) -> Result<Reading> {
     }
     let pump_us = start.elapsed().as_secs_f64() * 1e6 / pumps as f64;
 
-    let (start, before) = (Instant::now(), total_cpu_time(&dispatchers)?);
+    // The own time is read next to the wait, so that reading the others' is no part of it.
+    let others_before = total_cpu_time(&dispatchers)?;
+    let (start, own_before) = (Instant::now(), cpu_time(std::process::id())?);
     manager.invoke_dispatch_timeout(WATCHED)?;
-    let used = total_cpu_time(&dispatchers)? - before;
+    let own = cpu_time(std::process::id())? - own_before;
+    let used = own + (total_cpu_time(&dispatchers)? - others_before);
     let percent = used.as_secs_f64() / start.elapsed().as_secs_f64() * 100.0;
     manager.end_dispatchers()?;
     Ok(vec![pump_us, percent])
@@ -318,7 +321,7 @@ fn is_asleep(pid: u32) -> bool {
 }
 
 fn total_cpu_time(dispatchers: &[u32]) -> Result<Duration> {
-    let mut total = cpu_time(std::process::id())?;
+    let mut total = Duration::ZERO;
     for pid in dispatchers {
         total += cpu_time(*pid)?;
     }

@@ -72,15 +72,11 @@ impl Sender {
 impl transport::Sender for Sender {
     #[inline]
     fn send(&mut self, record: Record) -> Result<()> {
-        const BYTES: usize = size_of::<Record>();
-        while self.producer.fits(BYTES).is_err() {
+        // As the engine does with a plain event.
+        while self.producer.push(TYPE_ID, record.as_bytes()).is_err() {
             self.publish();
             spin_loop();
         }
-        // Written in place, as the engine does with an event.
-        let mut slot = self.producer.reserve(BYTES, BYTES)?;
-        slot.bytes_mut()[..BYTES].copy_from_slice(record.as_bytes());
-        slot.commit(TYPE_ID, BYTES);
         self.unpublished += 1;
         if self.unpublished == BATCH {
             self.publish();
