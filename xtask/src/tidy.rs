@@ -22,7 +22,7 @@ fn no_source_names_a_path_of_one_machine() {
     assert!(found.is_empty(), "absolute paths:\n{}", found.join("\n"));
 }
 
-/// Whether a path begins with `place`: `xtask/work/` and `https://host/work/` do not.
+/// Whether a path begins with `place`; the middle of an address or of another path it does not.
 fn names_a_path(line: &str, place: &str) -> bool {
     line.match_indices(place).any(|(at, _)| {
         let before = line[..at].chars().next_back();
