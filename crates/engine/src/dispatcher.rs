@@ -555,13 +555,22 @@ impl Dispatcher {
         match self.life {
             Life::Idle => DispatcherState::Idle,
             Life::Starting { .. } => DispatcherState::Starting,
-            Life::Running if !self.initialised => DispatcherState::Starting,
+            Life::Running if !self.initialised && !self.has_sent() => DispatcherState::Starting,
             Life::Running => DispatcherState::Running,
             Life::Ending { .. } | Life::Exited => DispatcherState::Ending,
             Life::Waiting { .. } => DispatcherState::Waiting,
             Life::Ended => DispatcherState::Ended,
             Life::Failed => DispatcherState::Failed,
         }
+    }
+
+    /// Whether its process has sent anything: then its `init` is through, which it may not have
+    /// told yet.
+    fn has_sent(&self) -> bool {
+        let sent = |link: &Link| {
+            (1..).zip(&self.tallies).any(|(id, _)| link.consumer.reported_counts(id).0 > 0)
+        };
+        self.link.as_ref().is_some_and(sent)
     }
 
     fn counts(&self) -> Counts {
