@@ -296,15 +296,14 @@ impl Mixer {
 fn counts_by_type(manager: &EventDispatchManager, notes: &[(&'static str, u64)]) -> [Counts; 4] {
     assert!(notes.is_sorted_by_key(|(_, number)| *number), "out of order: {notes:?}");
     let types = &manager.stats().dispatchers[0].event_types;
-    let counts = ["Every", "Latest", "Newest", "Oldest"].map(|name| {
+    ["Every", "Latest", "Newest", "Oldest"].map(|name| {
         let (_, counts) = types.iter().find(|(of, _)| of == name).expect("it is declared");
         let came = notes.iter().filter(|(of, _)| *of == name).count();
         assert_eq!(counts.delivered, came as u64, "{name}: {counts:?}");
         assert_eq!(counts.sent, counts.delivered + counts.dropped, "{name}: {counts:?}");
         assert_eq!(counts.lost, 0, "{name}: {counts:?}");
         *counts
-    });
-    counts
+    })
 }
 
 #[eventpy::test]

@@ -124,15 +124,12 @@ impl<B: Bell> Consumer<B> {
     #[inline]
     pub fn read(&mut self) -> Result<Option<Record<'_, B>>, Broken> {
         if self.displaceable {
-            return Ok(match self.step(|_, _| true)? {
-                Some(Step::Record(record)) => Some(record),
-                _ => None,
-            });
+            return self.read_displaceable();
         }
         while self.position != self.limit {
             // A quarter at a time keeps the producer supplied without a store per record.
             if self.position - self.published >= self.memory.capacity() / 4 {
-                self.release();
+                self.release_early();
             }
             let at = self.position;
             let word = self.read_word(at)?;
@@ -143,6 +140,19 @@ impl<B: Bell> Consumer<B> {
             }
         }
         Ok(None)
+    }
+
+    #[cold]
+    fn read_displaceable(&mut self) -> Result<Option<Record<'_, B>>, Broken> {
+        Ok(match self.step(|_, _| true)? {
+            Some(Step::Record(record)) => Some(record),
+            _ => None,
+        })
+    }
+
+    #[cold]
+    fn release_early(&mut self) {
+        self.release();
     }
 
     /// The record that was yielded last, once more. It is readable until the next call of

@@ -49,15 +49,15 @@ impl Memory {
             return self.write_block(position, bytes);
         }
         let (words, rest) = bytes.as_chunks::<8>();
-        let mut at = position;
-        for word in words {
-            self.word(at).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-            at += 8;
+        let first = self.first_of(position, bytes.len());
+        for (index, word) in words.iter().enumerate() {
+            self.word_at(first + index).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
         }
         if !rest.is_empty() {
             let mut last = [0; 8];
             last[..rest.len()].copy_from_slice(rest);
-            self.word(at).store(u64::from_ne_bytes(last), Ordering::Relaxed);
+            let last = u64::from_ne_bytes(last);
+            self.word_at(first + words.len()).store(last, Ordering::Relaxed);
         }
     }
 
@@ -69,16 +69,23 @@ impl Memory {
         if into.len() >= MEMCPY_FROM {
             return self.read_block(position, into);
         }
+        let first = self.first_of(position, into.len());
         let (words, rest) = into.as_chunks_mut::<8>();
-        let mut at = position;
-        for word in words {
-            *word = self.word(at).load(Ordering::Relaxed).to_ne_bytes();
-            at += 8;
+        let count = words.len();
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = self.word_at(first + index).load(Ordering::Relaxed).to_ne_bytes();
         }
         if !rest.is_empty() {
-            let last = self.word(at).load(Ordering::Relaxed).to_ne_bytes();
+            let last = self.word_at(first + count).load(Ordering::Relaxed).to_ne_bytes();
             rest.copy_from_slice(&last[..rest.len()]);
         }
+    }
+
+    /// The index of the first word of a range, all of whose words are checked to be in the ring.
+    #[inline]
+    fn first_of(&self, position: u64, bytes: usize) -> usize {
+        assert!(bytes as u64 <= self.contiguous(position), "a record does not wrap");
+        (position & (self.capacity - 1)) as usize / 8
     }
 }
 
@@ -207,7 +214,8 @@ mod shared {
         #[inline]
         pub(super) fn word_at(&self, index: usize) -> &AtomicU64 {
             debug_assert!(index < self.capacity as usize / 8);
-            // SAFETY: `word` masks the position, so the index lies within the data.
+            // SAFETY: `word` masks the position and `first_of` checks the range, so the index lies
+            // within the data.
             let word = unsafe { self.words.add(index) };
             // SAFETY: the data is aligned, initialised and accessed through atomics while shared.
             unsafe { word.as_ref() }
