@@ -82,65 +82,80 @@ const _: () = {
 };
 
 /// The first word of a record: `len u32, type id u16, flags u16`, little end first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordWord {
-    len: u32,
-    type_id: u16,
-    flags: u16,
-}
+///
+/// It is kept as one word: fields that are stored one by one and loaded together make a processor
+/// wait, for every record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RecordWord(u64);
 
 impl RecordWord {
     /// No record.
-    pub(crate) const NOTHING: RecordWord = RecordWord { len: 0, type_id: 0, flags: 0 };
+    pub(crate) const NOTHING: RecordWord = RecordWord(0);
 
+    #[inline]
     pub(crate) fn new(type_id: u16, len: usize, large: bool) -> RecordWord {
         let flags = if large { FLAG_LARGE } else { 0 };
-        RecordWord { len: len as u32, type_id, flags }
+        RecordWord(len as u32 as u64 | u64::from(type_id) << 32 | u64::from(flags) << 48)
     }
 
     /// A record that fills `span` bytes up to the end of the ring and carries nothing.
     pub(crate) fn pad(span: u64) -> RecordWord {
-        RecordWord { len: (span - RECORD_ALIGN) as u32, type_id: 0, flags: FLAG_PAD }
+        RecordWord((span - RECORD_ALIGN) as u32 as u64 | u64::from(FLAG_PAD) << 48)
     }
 
     #[inline]
     pub(crate) fn from_bits(bits: u64) -> RecordWord {
-        RecordWord { len: bits as u32, type_id: (bits >> 32) as u16, flags: (bits >> 48) as u16 }
+        RecordWord(bits)
     }
 
     #[inline]
     pub(crate) fn to_bits(self) -> u64 {
-        u64::from(self.len) | u64::from(self.type_id) << 32 | u64::from(self.flags) << 48
+        self.0
+    }
+
+    #[inline]
+    fn flags(self) -> u16 {
+        (self.0 >> 48) as u16
     }
 
     #[inline]
     pub(crate) fn is_pad(self) -> bool {
-        self.flags & FLAG_PAD != 0
+        self.flags() & FLAG_PAD != 0
     }
 
     /// Bytes that the record takes in the ring, word and padding included.
     #[inline]
     pub(crate) fn span(self) -> u64 {
-        span_of(self.len as usize)
+        span_of(self.len())
     }
 
     /// The event type's number.
     #[inline]
     pub fn type_id(self) -> u16 {
-        self.type_id
+        (self.0 >> 32) as u16
     }
 
     /// Bytes of payload.
     #[inline]
     #[expect(clippy::len_without_is_empty, reason = "a word is no collection")]
     pub fn len(self) -> usize {
-        self.len as usize
+        self.0 as u32 as usize
     }
 
     /// Whether the payload is a reference to a segment instead of the event itself.
     #[inline]
     pub fn is_large(self) -> bool {
-        self.flags & FLAG_LARGE != 0
+        self.flags() & FLAG_LARGE != 0
+    }
+}
+
+impl core::fmt::Debug for RecordWord {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RecordWord")
+            .field("len", &self.len())
+            .field("type_id", &self.type_id())
+            .field("flags", &self.flags())
+            .finish()
     }
 }
 
