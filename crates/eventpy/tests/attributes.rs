@@ -96,10 +96,20 @@ fn a_test_that_should_panic_may_deploy() {
 }
 
 #[eventpy::test]
-#[ignore = "it is there for `cargo test -- --ignored`"]
+#[ignore = "the test below asks for it"]
 fn a_test_that_is_ignored_may_deploy() -> eventpy::Result<()> {
     assert_eq!(greeting_of(Watch { of: "text".to_owned() })?.0, "text");
     Ok(())
+}
+
+#[test]
+fn a_test_that_is_ignored_passes_when_it_is_asked_for() {
+    let output = std::process::Command::new("/proc/self/exe")
+        .args(["a_test_that_is_ignored_may_deploy", "--exact", "--ignored"])
+        .output()
+        .expect("this program can be run again");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[test]
