@@ -50,6 +50,10 @@ fn main() {
             "latest_delivers_the_newest_and_counts_the_rest",
             latest_delivers_the_newest_and_counts_the_rest,
         ),
+        trial(
+            "a_latest_type_does_not_keep_segments_from_finish",
+            a_latest_type_does_not_keep_segments_from_finish,
+        ),
         trial("drop_newest_keeps_the_first", drop_newest_keeps_the_first),
         trial("drop_oldest_keeps_the_last", drop_oldest_keeps_the_last),
         trial(
@@ -366,6 +370,17 @@ fn latest_delivers_the_newest_and_counts_the_rest() {
     let (delivered, counts) = count_with(Delivery::Latest, 10_000);
     assert_eq!(delivered, [9_999]);
     assert_eq!((counts.sent, counts.delivered, counts.dropped, counts.lost), (10_000, 1, 9_999, 0));
+}
+
+fn a_latest_type_does_not_keep_segments_from_finish() {
+    let options = |options: DispatcherOptions| {
+        options.large_bytes(4 << 20).delivery_of("Number", Delivery::Latest)
+    };
+    let mut engine = deploy([with(spec("large_finish", ""), options)]);
+    let (events, report) = end(&mut engine);
+    let texts = events.iter().filter(|event| matches!(event, Event::Record(2, _))).count();
+    assert_eq!(texts, 10);
+    assert!(report.is_clean(), "{report}");
 }
 
 fn drop_newest_keeps_the_first() {

@@ -22,7 +22,7 @@ pub fn load(assignment: &Assignment) -> Result<Box<dyn Source>, String> {
 
 type Update = fn(&mut Scripted, &mut Emitter) -> Result<(), Failure>;
 
-const KINDS: [(&str, Update); 13] = [
+const KINDS: [(&str, Update); 14] = [
     ("count", count),
     ("count_and_stay", count_and_stay),
     ("sizes", sizes),
@@ -35,6 +35,7 @@ const KINDS: [(&str, Update); 13] = [
     ("idle", idle),
     ("hang", hang),
     ("slow_finish", idle),
+    ("large_finish", idle),
     ("finish_file", idle),
 ];
 
@@ -63,6 +64,7 @@ impl Source for Scripted {
                 std::thread::sleep(Duration::from_millis(self.number()));
                 Ok(())
             }
+            "large_finish" => (0..10).try_for_each(|_| send(emitter, TEXT, &pattern(1 << 20))),
             "finish_file" => note_finish(&self.payload),
             _ => Ok(()),
         }
