@@ -363,8 +363,28 @@ impl Dispatcher {
         self.latest.as_ref().is_some_and(|queue| !queue.is_empty() && (!ends || queue.has_urgent()))
     }
 
-    /// Whether there is another record in this turn; [`record`](Self::record) is it then.
+    /// The next record, if it is an event of this type that lies in the ring as it is.
     #[inline]
+    pub(crate) fn take_in_ring(
+        &mut self,
+        type_id: u16,
+    ) -> Option<eventpy_ring::Record<'_, EventBell>> {
+        let tally = self.tallies.get_mut(usize::from(type_id).wrapping_sub(1))?;
+        let link = self.link.as_mut().filter(|_| !self.poisoned)?;
+        let record = link.consumer.read_of(type_id)?;
+        tally.delivered += 1;
+        Some(record)
+    }
+
+    /// The type of the next record, if [`take_in_ring`](Self::take_in_ring) may yield it.
+    #[inline]
+    pub(crate) fn next_type(&mut self) -> Option<u16> {
+        let link = self.link.as_mut().filter(|_| !self.poisoned)?;
+        let type_id = link.consumer.next_type()?;
+        (1..=self.tallies.len()).contains(&usize::from(type_id)).then_some(type_id)
+    }
+
+    /// Whether there is another record in this turn; [`record`](Self::record) is it then.
     pub(crate) fn next_record(&mut self) -> bool {
         let found = if self.latest.is_some() { self.next_queued() } else { self.next_in_ring() };
         found.unwrap_or_else(|reason| {
@@ -374,7 +394,6 @@ impl Dispatcher {
     }
 
     /// The record that was found last.
-    #[inline]
     pub(crate) fn record(&mut self, id: DispatcherId) -> Option<Record<'_>> {
         match std::mem::replace(&mut self.current, Current::Ring) {
             Current::Ring => Some(Record::inline(id, self.link.as_ref()?.consumer.current())),
@@ -391,7 +410,6 @@ impl Dispatcher {
         }
     }
 
-    #[inline]
     fn next_in_ring(&mut self) -> Result<bool, String> {
         let Some(link) = self.link.as_mut().filter(|_| !self.poisoned) else { return Ok(false) };
         let Some(record) = link.consumer.read().map_err(|broken| broken.to_string())? else {

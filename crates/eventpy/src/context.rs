@@ -129,6 +129,11 @@ impl<'a> Context<'a> {
 }
 
 impl Requests {
+    #[inline]
+    pub(crate) fn has_any(&self) -> bool {
+        self.end || !self.changes.is_empty()
+    }
+
     /// Carries out what changes the routes.
     #[cold]
     pub(crate) fn apply(&mut self, routes: &mut Routes) {

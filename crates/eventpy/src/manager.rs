@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::failure::Outcome;
 use crate::listener::EventListener;
 use crate::process::{self, short_name};
-use crate::route::{Fault, Owner, Routes};
+use crate::route::{Fault, Owner, Routes, Run};
 
 /// Starts dispatchers, each in a process of its own, and delivers their events to callbacks.
 ///
@@ -521,12 +521,9 @@ impl EventDispatchManager {
         let mut delivered = 0;
         let mut result = Ok(());
         loop {
-            match self.deliver_next() {
-                Step::Delivered => delivered += 1,
-                Step::Unheard => {}
-                Step::Failed(fault) => result = Err(fault),
-                Step::Over => break,
-            }
+            let Some(run) = self.deliver_some() else { break };
+            delivered += run.delivered;
+            result = run.result;
             if result.is_err() || self.requests.end {
                 self.engine.stop_pump();
                 break;
@@ -560,12 +557,10 @@ impl EventDispatchManager {
         let mut delivered = 0;
         while self.engine.is_deployed() {
             self.engine.begin_pump(&Selection::All, Pump::End)?;
-            loop {
-                match self.deliver_next() {
-                    Step::Delivered => delivered += 1,
-                    Step::Unheard => {}
-                    Step::Failed(fault) => *result = Fault::first(replace(result, Ok(())), fault),
-                    Step::Over => break,
+            while let Some(run) = self.deliver_some() {
+                delivered += run.delivered;
+                if let Err(fault) = run.result {
+                    *result = Fault::first(replace(result, Ok(())), fault);
                 }
             }
         }
@@ -575,31 +570,42 @@ impl EventDispatchManager {
         Ok(delivered)
     }
 
-    /// Delivers the next event of the pump.
+    /// Delivers what comes next in the pump; `None` when it is over.
     #[inline]
-    fn deliver_next(&mut self) -> Step {
-        let received = match self.engine.next_delivery() {
-            // By reference, because a copy of the record costs as much as that of its bytes.
-            Some(Yield::Record(ref record)) => match self.routes.receive(record) {
-                Ok(channel) => Some(channel),
-                Err(fault) => return Step::Failed(fault),
-            },
-            Some(Yield::Failed(failed)) => {
-                self.routes.accept(failed).map_err(|failed| self.note_unheard(failed)).ok()
-            }
-            Some(Yield::Restarted(restarted)) => self.routes.accept(restarted).ok(),
-            Some(Yield::Ended(ended)) => self.routes.accept(ended).ok(),
-            None => return Step::Over,
+    fn deliver_some(&mut self) -> Option<Run> {
+        let run = self.engine.next_in_ring().and_then(|(dispatcher, type_id)| {
+            let EventDispatchManager { engine, routes, requests, .. } = self;
+            routes.deliver_run(dispatcher, type_id, engine, requests)
+        });
+        let run = match run {
+            Some(run) => run,
+            None => self.deliver_one()?,
         };
-        let Some(channel) = received else { return Step::Unheard };
-        let called = self.routes.call(channel, &mut Context::new(&self.engine, &mut self.requests));
         if !self.requests.changes.is_empty() {
             self.requests.apply(&mut self.routes);
         }
-        match called {
-            Ok(()) => Step::Delivered,
-            Err(fault) => Step::Failed(fault),
-        }
+        Some(run)
+    }
+
+    /// Delivers what is no event in a ring, or a special one.
+    fn deliver_one(&mut self) -> Option<Run> {
+        let received = match self.engine.next_delivery()? {
+            Yield::Record(record) => self.routes.receive(&record).map(Some),
+            Yield::Failed(failed) => {
+                Ok(self.routes.accept(failed).map_err(|failed| self.note_unheard(failed)).ok())
+            }
+            Yield::Restarted(restarted) => Ok(self.routes.accept(restarted).ok()),
+            Yield::Ended(ended) => Ok(self.routes.accept(ended).ok()),
+        };
+        let result = match received {
+            Ok(Some(channel)) => {
+                self.routes.call(channel, &mut Context::new(&self.engine, &mut self.requests))
+            }
+            // A lifecycle event that nobody listens to.
+            Ok(None) => return Some(Run { delivered: 0, result: Ok(()) }),
+            Err(fault) => Err(fault),
+        };
+        Some(Run { delivered: usize::from(result.is_ok()), result })
     }
 
     /// A failure that a restart follows is what the user has made provision for.
@@ -618,18 +624,6 @@ impl EventDispatchManager {
             Ok(()) => Err(Error::of_failed(std::mem::take(&mut self.unheard))),
         }
     }
-}
-
-/// What one step of a pump came to.
-enum Step {
-    /// An event was delivered: to callbacks, or there are none for its type.
-    Delivered,
-    /// It was a lifecycle event that nobody listens to.
-    Unheard,
-    /// A callback failed, or the event could not be decoded.
-    Failed(Box<Fault>),
-    /// There was nothing left.
-    Over,
 }
 
 impl Default for EventDispatchManager {

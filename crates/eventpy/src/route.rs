@@ -3,17 +3,20 @@
 //! Each event type that anybody dispatches or listens to has a channel: its callbacks, and a slot
 //! for the event that is being delivered. A record is delivered in two steps. It is read into the
 //! slot, after which it has left the engine; then the callbacks are called, which therefore may
-//! look at the engine. Both steps cost one dynamic call, and one more for each callback. Nothing is
-//! looked up: a dispatcher's type ids are indices into a table that was made when it was added.
+//! look at the engine. Nothing is looked up: a dispatcher's type ids are indices into a table that
+//! was made when it was added.
+//!
+//! A channel delivers a *run* of events, which follow each other in one ring: then an event costs
+//! one dynamic call for each callback, and what else there is to see to is seen to once.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 
-use eventpy_engine::{Error, ErrorKind, Record};
+use eventpy_engine::{DispatcherId, Engine, Error, ErrorKind, Record};
 
-use crate::context::Context;
+use crate::context::{Context, Requests};
 use crate::dispatcher::{EventTypeVisitor, EventTypes};
 use crate::encoding::Encoding;
 use crate::event::Event;
@@ -82,8 +85,23 @@ impl Routes {
         &mut self.listeners
     }
 
-    /// Reads the event out of a record, unless it has no callbacks: then it is not decoded.
+    /// Delivers the events of a type that come next in a ring, until one fails or a callback has
+    /// requests. `None`: the next thing is something else after all.
     #[inline]
+    pub(crate) fn deliver_run(
+        &mut self,
+        dispatcher: DispatcherId,
+        type_id: u16,
+        engine: &mut Engine,
+        requests: &mut Requests,
+    ) -> Option<Run> {
+        let id = self.by_record[dispatcher.index()][usize::from(type_id) - 1];
+        let Routes { channels, listeners, scratch, .. } = self;
+        let run = channels[id.0].deliver_run(type_id, engine, listeners, scratch, requests);
+        (run.delivered > 0 || run.result.is_err()).then_some(run)
+    }
+
+    /// Reads the event out of a record, unless it has no callbacks: then it is not decoded.
     pub(crate) fn receive(&mut self, record: &Record<'_>) -> Result<ChannelId, Box<Fault>> {
         let id = self.by_record[record.dispatcher().index()][usize::from(record.type_id()) - 1];
         self.channels[id.0].receive(record, &mut self.scratch)?;
@@ -102,7 +120,6 @@ impl Routes {
     }
 
     /// Calls every callback of a channel with the event that it has received.
-    #[inline]
     pub(crate) fn call(
         &mut self,
         id: ChannelId,
@@ -170,9 +187,25 @@ struct Callback<E> {
     call: Call<E>,
 }
 
+/// What came of a run of events.
+pub(crate) struct Run {
+    /// Events that all callbacks were called with, and none failed.
+    pub(crate) delivered: usize,
+    /// What went wrong with the one behind them.
+    pub(crate) result: Result<(), Box<Fault>>,
+}
+
 /// A channel whose event type only it knows.
 trait AnyChannel: Any + Send {
-    fn receive(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<bool, Box<Fault>>;
+    fn deliver_run(
+        &mut self,
+        type_id: u16,
+        engine: &mut Engine,
+        listeners: &mut Listeners,
+        scratch: &mut Vec<u8>,
+        requests: &mut Requests,
+    ) -> Run;
+    fn receive(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<(), Box<Fault>>;
     fn call(
         &mut self,
         listeners: &mut Listeners,
@@ -187,24 +220,86 @@ impl<E> Default for Channel<E> {
 }
 
 impl<E: Event> AnyChannel for Channel<E> {
-    #[inline]
-    fn receive(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<bool, Box<Fault>> {
-        if self.callbacks.is_empty() {
-            return Ok(false);
-        }
-        E::Encoding::read(record, &mut self.event, scratch).map_err(Fault::error)?;
-        Ok(true)
+    fn deliver_run(
+        &mut self,
+        type_id: u16,
+        engine: &mut Engine,
+        listeners: &mut Listeners,
+        scratch: &mut Vec<u8>,
+        requests: &mut Requests,
+    ) -> Run {
+        let (mut delivered, mut called) = (0, 0);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            while let Some(record) = engine.take_in_ring(type_id) {
+                called = self.callbacks.len();
+                if called > 0 {
+                    E::Encoding::read(&record, &mut self.event, scratch).map_err(Fault::error)?;
+                    self.call_all(listeners, &mut Context::new(engine, requests), &mut called)?;
+                }
+                delivered += 1;
+                if requests.has_any() {
+                    break;
+                }
+            }
+            Ok(())
+        }));
+        let result = outcome.unwrap_or_else(|panic| Err(Box::new(Fault::Panic(panic))));
+        let result = match result {
+            Ok(()) => Ok(()),
+            fault => self.call_rest(called, fault, listeners, &mut Context::new(engine, requests)),
+        };
+        Run { delivered, result }
     }
 
-    /// Goes on behind a callback that failed or panicked, and reports the first that did.
+    fn receive(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<(), Box<Fault>> {
+        if self.callbacks.is_empty() {
+            return Ok(());
+        }
+        E::Encoding::read(record, &mut self.event, scratch).map_err(Fault::error)
+    }
+
     fn call(
         &mut self,
         listeners: &mut Listeners,
         context: &mut Context<'_>,
     ) -> Result<(), Box<Fault>> {
-        let Some(event) = &self.event else { return Ok(()) };
-        let mut rest = self.callbacks.iter_mut();
-        let mut result = Ok(());
+        self.call_rest(0, Ok(()), listeners, context)
+    }
+}
+
+impl<E: Event> Channel<E> {
+    /// Calls the callbacks with the event until one fails. `called` is the number of those that
+    /// were called.
+    #[inline]
+    fn call_all(
+        &mut self,
+        listeners: &mut Listeners,
+        context: &mut Context<'_>,
+        called: &mut usize,
+    ) -> Result<(), Box<Fault>> {
+        if let Some(event) = &self.event {
+            for (number, callback) in (1..).zip(&mut self.callbacks) {
+                *called = number;
+                callback.call(listeners, event, context)?;
+            }
+        }
+        if std::mem::needs_drop::<E>() {
+            self.event = None;
+        }
+        Ok(())
+    }
+
+    /// Calls the callbacks that were not called with the event. Goes on behind one that fails or
+    /// panics, and reports the first that did.
+    fn call_rest(
+        &mut self,
+        called: usize,
+        mut result: Result<(), Box<Fault>>,
+        listeners: &mut Listeners,
+        context: &mut Context<'_>,
+    ) -> Result<(), Box<Fault>> {
+        let Some(event) = &self.event else { return result };
+        let mut rest = self.callbacks.iter_mut().skip(called);
         loop {
             // A listener that panicked may be half changed. The panic goes on to the caller, who
             // can judge that.

@@ -20,6 +20,12 @@ pub struct Consumer<B: Bell> {
     limit: u64,
     /// The head that the producer knows.
     published: u64,
+    /// The position up to which records lie side by side, and behind which none reaches: the
+    /// limit, or the end of the ring before it.
+    bound: u64,
+    /// The position up to which nothing but the next record needs a look: the bound, or where
+    /// room is to be given back before it.
+    look_up_at: u64,
     /// Bytes that the largest record takes.
     max_span: u64,
     displaceable: bool,
@@ -33,23 +39,6 @@ pub struct Consumer<B: Bell> {
 
 /// What was yielded before the first record.
 const NO_RECORD: (RecordWord, u64) = (RecordWord::NOTHING, 0);
-
-/// What a step through the ring found.
-pub enum Step<'a, B: Bell> {
-    /// A record to deliver.
-    Record(Record<'a, B>),
-    /// A record that the caller did not want.
-    Skipped(Skipped),
-}
-
-/// A record that was passed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Skipped {
-    /// Its type and size.
-    pub word: RecordWord,
-    /// The first payload word: it names the segment of a large record.
-    pub first_word: u64,
-}
 
 /// One record. It has left the ring already: dropping it without a look discards it.
 pub struct Record<'a, B: Bell> {
@@ -67,6 +56,8 @@ impl<B: Bell> Consumer<B> {
             position: 0,
             limit: 0,
             published: 0,
+            bound: 0,
+            look_up_at: 0,
             max_span,
             displaceable,
             hot: HotFence::Full,
@@ -126,13 +117,9 @@ impl<B: Bell> Consumer<B> {
         if self.displaceable {
             return self.read_displaceable();
         }
-        while self.position != self.limit {
-            // A quarter at a time keeps the producer supplied without a store per record.
-            if self.position - self.published >= self.memory.capacity() / 4 {
-                self.release_early();
-            }
+        while self.look_ahead() {
             let at = self.position;
-            let word = self.read_word(at)?;
+            let word = self.read_word(at, self.bound)?;
             self.position = at + word.span();
             if !word.is_pad() {
                 self.last = (word, at + 8);
@@ -142,41 +129,63 @@ impl<B: Bell> Consumer<B> {
         Ok(None)
     }
 
+    /// The type of the next record, if [`read_of`](Self::read_of) may yield it.
+    #[inline]
+    pub fn next_type(&mut self) -> Option<u16> {
+        if !self.look_ahead() {
+            return None;
+        }
+        let word = RecordWord::from_bits(self.memory.word(self.position).load(Ordering::Relaxed));
+        word.is_of(word.type_id()).then(|| word.type_id())
+    }
+
+    /// The next record, if it is of this type: a short cut past [`read`](Self::read) for the many
+    /// that hold nothing special. What it does not yield, because it is of another type, refers to
+    /// a segment, lies in a displaceable ring or is broken, is left to that.
+    #[inline]
+    pub fn read_of(&mut self, type_id: u16) -> Option<Record<'_, B>> {
+        if !self.look_ahead() {
+            return None;
+        }
+        let at = self.position;
+        let word = RecordWord::from_bits(self.memory.word(at).load(Ordering::Relaxed));
+        let span = word.span();
+        if !word.is_of(type_id) || span > self.max_span || span > self.bound - at {
+            return None;
+        }
+        self.position = at + span;
+        Some(Record { consumer: self, word, position: at + 8 })
+    }
+
+    /// Whether there is a record at the position, in a ring that is not displaceable.
+    #[inline]
+    fn look_ahead(&mut self) -> bool {
+        self.position < self.look_up_at || self.look_up()
+    }
+
+    /// Finds out how far the records lie side by side, and gives room back if it is time for that:
+    /// a quarter of the ring at a time keeps the producer supplied without a store per record.
+    #[cold]
+    fn look_up(&mut self) -> bool {
+        if self.displaceable || self.position == self.limit {
+            return false;
+        }
+        let quarter = self.memory.capacity() / 4;
+        if self.position - self.published >= quarter {
+            self.release();
+        }
+        self.bound = self.limit.min(self.position + self.memory.contiguous(self.position));
+        self.look_up_at = self.bound.min(self.published + quarter);
+        true
+    }
+
     #[cold]
     fn read_displaceable(&mut self) -> Result<Option<Record<'_, B>>, Broken> {
-        Ok(match self.step(|_, _| true)? {
-            Some(Step::Record(record)) => Some(record),
-            _ => None,
-        })
-    }
-
-    #[cold]
-    fn release_early(&mut self) {
-        self.release();
-    }
-
-    /// The record that was yielded last, once more. It is readable until the next call of
-    /// [`read`](Self::read), [`step`](Self::step) or [`release`](Self::release).
-    #[inline]
-    pub fn current(&self) -> Record<'_, B> {
-        let (word, position) = self.last;
-        Record { consumer: self, word, position }
-    }
-
-    /// As [`read`](Self::read) for a displaceable ring: passes over each record that `wanted`,
-    /// given its word and position, declines.
-    ///
-    /// # Errors
-    /// [`Broken`] when the record is not one that a sound producer writes.
-    pub fn step(
-        &mut self,
-        mut wanted: impl FnMut(RecordWord, u64) -> bool,
-    ) -> Result<Option<Step<'_, B>>, Broken> {
         self.adopt_head()?;
         // Every turn moves the position, so that a head that moves on and on can't hold us.
         while self.position < self.limit {
             let at = self.position;
-            let word = match self.read_word(at) {
+            let word = match self.read_word(at, self.limit) {
                 Ok(word) => word,
                 // The producer may have reused the place under our eyes; then the head has moved.
                 Err(broken) => match self.adopt_head()? {
@@ -184,56 +193,25 @@ impl<B: Bell> Consumer<B> {
                     false => return Err(broken),
                 },
             };
-            let skipped =
-                Skipped { word, first_word: self.memory.word(at + 8).load(Ordering::Relaxed) };
-            let keep = !word.is_pad() && wanted(word, at);
-            if keep {
-                self.last = NO_RECORD;
+            self.last = NO_RECORD;
+            if !word.is_pad() {
                 self.copy.resize(word.len(), 0);
-                self.memory.read(at + 8, &mut self.copy);
+                self.memory.read_racing(at + 8, &mut self.copy);
             }
-            if !self.claim(at, at + word.span())? || word.is_pad() {
-                continue;
-            }
-            return Ok(Some(if keep {
+            if self.claim(at, at + word.span())? && !word.is_pad() {
                 self.last = (word, at + 8);
-                Step::Record(self.current())
-            } else {
-                Step::Skipped(skipped)
-            }));
+                return Ok(Some(self.current()));
+            }
         }
         Ok(None)
     }
 
-    /// Looks at the words of all records within the limit without reading them, oldest first. In
-    /// a displaceable ring the producer may overtake it; then all that it looked at is gone,
-    /// `restart` is called, and it goes on behind that. What it has seen may be displaced later.
-    ///
-    /// # Errors
-    /// [`Broken`] when a record is not one that a sound producer writes.
-    pub fn scan<T>(
-        &mut self,
-        state: &mut T,
-        restart: fn(&mut T),
-        mut look: impl FnMut(&mut T, RecordWord, u64),
-    ) -> Result<(), Broken> {
-        self.adopt_head()?;
-        restart(state);
-        let mut at = self.position;
-        while at < self.limit {
-            let word = self.read_word(at);
-            if self.adopt_head()? && at < self.position {
-                at = self.position;
-                restart(state);
-                continue;
-            }
-            let word = word?;
-            if !word.is_pad() {
-                look(state, word, at);
-            }
-            at += word.span();
-        }
-        Ok(())
+    /// The record that [`read`](Self::read) has yielded last, once more. It is readable until the
+    /// next call that reads or of [`release`](Self::release).
+    #[inline]
+    pub fn current(&self) -> Record<'_, B> {
+        let (word, position) = self.last;
+        Record { consumer: self, word, position }
     }
 
     /// Tells the producer how far we are, and wakes it if it waits for that room.
@@ -298,10 +276,10 @@ impl<B: Bell> Consumer<B> {
     }
 
     #[inline]
-    fn read_word(&self, at: u64) -> Result<RecordWord, Broken> {
+    fn read_word(&self, at: u64, bound: u64) -> Result<RecordWord, Broken> {
         // Relaxed: ordered by the acquire of the tail.
         let word = RecordWord::from_bits(self.memory.word(at).load(Ordering::Relaxed));
-        let room = self.memory.contiguous(at).min(self.limit - at).min(self.max_span);
+        let room = self.memory.contiguous(at).min(bound - at).min(self.max_span);
         if word.span() > room {
             return Err(Broken::Record { position: at, len: word.len() as u32, room });
         }

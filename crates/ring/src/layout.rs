@@ -118,6 +118,12 @@ impl RecordWord {
         (self.0 >> 48) as u16
     }
 
+    /// Whether it is an event of this type that travels in the ring itself.
+    #[inline]
+    pub(crate) fn is_of(self, type_id: u16) -> bool {
+        self.0 >> 32 == u64::from(type_id)
+    }
+
     #[inline]
     pub(crate) fn is_pad(self) -> bool {
         self.flags() & FLAG_PAD != 0

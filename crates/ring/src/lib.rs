@@ -55,7 +55,7 @@ mod wake;
 pub use bell::EventBell;
 #[cfg(not(loom))]
 pub use consumer::TailWatch;
-pub use consumer::{Consumer, Record, Segments, Skipped, Step};
+pub use consumer::{Consumer, Record, Segments};
 pub use error::{AttachError, Broken, CreateError, Full};
 pub use layout::{
     MAX_CAPACITY, MAX_EVENT_TYPES, MAX_RECORD_BYTES, MAX_SEGMENTS, MIN_CAPACITY, RecordWord,

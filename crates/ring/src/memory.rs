@@ -14,10 +14,6 @@ pub(crate) use shared::Memory;
 #[cfg(loom)]
 pub(crate) use modelled::Memory;
 
-/// Payloads from this size on are copied with the C library's `memcpy`.
-#[cfg(not(any(loom, miri)))]
-const MEMCPY_FROM: usize = 512;
-
 impl Memory {
     #[inline]
     pub(crate) fn capacity(&self) -> u64 {
@@ -45,9 +41,24 @@ impl Memory {
     #[inline]
     pub(crate) fn write(&self, position: u64, bytes: &[u8]) {
         #[cfg(not(any(loom, miri)))]
-        if bytes.len() >= MEMCPY_FROM {
-            return self.write_block(position, bytes);
-        }
+        self.write_block(position, bytes);
+        #[cfg(any(loom, miri))]
+        self.write_racing(position, bytes);
+    }
+
+    /// Copies from a position from which `into.len()` bytes are contiguous. The other side may
+    /// write at the same time: what arrives is then any mixture, but it is ours alone.
+    #[inline]
+    pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
+        #[cfg(not(any(loom, miri)))]
+        self.read_block(position, into);
+        #[cfg(any(loom, miri))]
+        self.read_racing(position, into);
+    }
+
+    /// As [`write`](Self::write), where the other side reads at the same time and finds out later
+    /// that it must not have: word by word, so that this is no race of the language.
+    pub(crate) fn write_racing(&self, position: u64, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         let first = self.first_of(position, bytes.len());
         for (index, word) in words.iter().enumerate() {
@@ -61,14 +72,8 @@ impl Memory {
         }
     }
 
-    /// Copies from a position from which `into.len()` bytes are contiguous. The other side may
-    /// write at the same time: what arrives is then any mixture, but it is ours alone.
-    #[inline]
-    pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
-        #[cfg(not(any(loom, miri)))]
-        if into.len() >= MEMCPY_FROM {
-            return self.read_block(position, into);
-        }
+    /// As [`read`](Self::read), the other side of [`write_racing`](Self::write_racing).
+    pub(crate) fn read_racing(&self, position: u64, into: &mut [u8]) {
         let first = self.first_of(position, into.len());
         let (words, rest) = into.as_chunks_mut::<8>();
         let count = words.len();
@@ -243,22 +248,25 @@ mod shared {
         }
 
         #[cfg(not(miri))]
+        #[inline]
         pub(super) fn write_block(&self, position: u64, bytes: &[u8]) {
-            debug_assert!(bytes.len() as u64 <= self.contiguous(position));
+            assert!(bytes.len() as u64 <= self.contiguous(position), "a record does not wrap");
             let to = self.byte_at(position);
             // SAFETY: the range is contiguous and the producer's own until it is committed.
             unsafe { libc::memcpy(to.cast(), bytes.as_ptr().cast(), bytes.len()) };
         }
 
         #[cfg(not(miri))]
+        #[inline]
         pub(super) fn read_block(&self, position: u64, into: &mut [u8]) {
-            debug_assert!(into.len() as u64 <= self.contiguous(position));
+            assert!(into.len() as u64 <= self.contiguous(position), "a record does not wrap");
             copy_foreign(self.byte_at(position), into);
         }
     }
 
     /// Copies bytes that another process may be writing. What arrives is private and is not read
     /// from the source again: the fence hides from the compiler that the source stayed the same.
+    #[inline]
     pub(crate) fn copy_foreign(from: *const u8, into: &mut [u8]) {
         // SAFETY: callers hold a mapping with `into.len()` readable bytes at `from`; the copy is
         // done by the C library, for which racing bytes are just bytes.

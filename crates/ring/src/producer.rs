@@ -19,8 +19,6 @@ pub struct Producer<B: Bell> {
     position: u64,
     /// Where the last record begins.
     last: u64,
-    /// The tail that the consumer knows; `position` runs ahead of it within a batch.
-    published: u64,
     /// The consumer's head when last looked at: never beyond the true one.
     head: u64,
     max_record: usize,
@@ -62,7 +60,6 @@ impl<B: Bell> Producer<B> {
             memory,
             position: 0,
             last: 0,
-            published: 0,
             head: 0,
             max_record: max_inline_bytes(capacity),
             displaceable,
@@ -125,7 +122,7 @@ impl<B: Bell> Producer<B> {
     pub fn push(&mut self, type_id: u16, payload: &[u8]) -> Result<(), Full> {
         self.fits(payload.len())?;
         self.leave_end(span_of(payload.len()));
-        self.memory.write(self.position + 8, payload);
+        self.write(payload);
         self.finish(RecordWord::new(type_id, payload.len(), false));
         Ok(())
     }
@@ -134,7 +131,6 @@ impl<B: Bell> Producer<B> {
     /// sleeps.
     #[inline]
     pub fn publish(&mut self) {
-        self.published = self.position;
         let header = self.memory.header();
         // Release: pairs with the consumer's acquire of the tail; the records come before it.
         header.tail.store(self.position, Ordering::Release);
@@ -144,7 +140,7 @@ impl<B: Bell> Producer<B> {
     /// Whether records are committed that the reader doesn't know of yet.
     #[inline]
     pub fn has_unpublished(&self) -> bool {
-        self.published != self.position
+        self.published() != self.position
     }
 
     /// Takes the oldest published record out of a displaceable ring if `may_displace` agrees,
@@ -157,7 +153,7 @@ impl<B: Bell> Producer<B> {
             self.head = head;
             return Displacement::Moved;
         }
-        if !self.displaceable || head == self.published {
+        if !self.displaceable || head == self.published() {
             return Displacement::Refused;
         }
         let word = RecordWord::from_bits(self.memory.word(head).load(Ordering::Relaxed));
@@ -288,6 +284,23 @@ impl<B: Bell> Producer<B> {
         }
     }
 
+    /// The tail that the consumer knows; `position` runs ahead of it within a batch.
+    #[inline]
+    fn published(&self) -> u64 {
+        // Relaxed: this side alone writes it.
+        self.memory.header().tail.load(Ordering::Relaxed)
+    }
+
+    /// Writes the payload of the next record.
+    #[inline]
+    fn write(&self, payload: &[u8]) {
+        if self.displaceable {
+            self.memory.write_racing(self.position + 8, payload);
+        } else {
+            self.memory.write(self.position + 8, payload);
+        }
+    }
+
     /// Ends the record whose payload is written.
     #[inline]
     fn finish(&mut self, word: RecordWord) {
@@ -329,7 +342,7 @@ impl<'a, B: Bell> Reservation<'a, B> {
     #[inline]
     pub fn write(&self, payload: &[u8]) {
         assert!(payload.len() <= self.room, "{} bytes do not fit in {}", payload.len(), self.room);
-        self.producer.memory.write(self.producer.position + 8, payload);
+        self.producer.write(payload);
     }
 
     /// Ends the record after `len` bytes of payload. [`Producer::publish`] on what is returned

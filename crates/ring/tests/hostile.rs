@@ -143,6 +143,18 @@ fn the_head_of_an_ordinary_ring_is_not_looked_at() {
     assert!(consumer.read().unwrap().is_none());
 }
 
+#[test]
+fn the_short_cut_does_not_yield_what_reaches_too_far() {
+    for (len, tail) in [(8, 8), (64, 64), (u32::MAX, CAPACITY), (CAPACITY as u32, CAPACITY)] {
+        let (mut consumer, scribbler) = ring(false);
+        scribbler.set_record(0, len, 1, 0);
+        scribbler.set_tail(tail);
+        assert!(consumer.begin().unwrap());
+        assert!(consumer.read_of(1).is_none(), "{len} bytes before {tail}");
+        assert!(matches!(consumer.read(), Err(Broken::Record { position: 0, .. })));
+    }
+}
+
 /// Whatever was scribbled, the reader ends after as many records as the ring has room for.
 #[test]
 fn a_ring_of_nothing_but_pads_ends() {
@@ -153,51 +165,6 @@ fn a_ring_of_nothing_but_pads_ends() {
         assert!(consumer.begin().unwrap());
         assert!(consumer.read().unwrap().is_none());
     }
-}
-
-/// A head that goes on and on can't keep a scan from coming to its end.
-#[test]
-fn a_scan_ends_however_the_head_moves() {
-    let (mut consumer, scribbler) = ring(true);
-    scribbler.set_tail(CAPACITY);
-    assert!(consumer.begin().unwrap());
-    let mut looks = 0;
-    let result = consumer.scan(
-        &mut looks,
-        |_| {},
-        |looks, _, at| {
-            // Just before the scan is over, one more record is displaced.
-            if at == CAPACITY - 16 {
-                scribbler.set_head(scribbler.head() + 8);
-            }
-            *looks += 1;
-            assert!(*looks <= CAPACITY / 8, "the ring has no room for so many records");
-        },
-    );
-    assert_eq!(result, Ok(()));
-}
-
-/// A head that jumps to and fro can't keep a step from coming to its end.
-#[test]
-fn a_step_ends_however_the_head_moves() {
-    let (mut consumer, scribbler) = ring(true);
-    scribbler.set_tail(CAPACITY);
-    assert!(consumer.begin().unwrap());
-    let mut looks = 0;
-    let result = loop {
-        let step = consumer.step(|_, at| {
-            scribbler.set_head(at + 8);
-            looks += 1;
-            assert!(looks <= CAPACITY / 8, "the ring has no room for so many records");
-            true
-        });
-        match step {
-            Ok(Some(_)) => {}
-            Ok(None) => break Ok(()),
-            Err(broken) => break Err(broken),
-        }
-    };
-    assert_eq!(result, Ok(()));
 }
 
 /// Random inputs for the driver that the fuzz target shares, with fixed seeds.
@@ -219,7 +186,6 @@ fn run_for(time: Duration, seed: u64, drive: impl Fn(&[u8]) -> Tally) -> Tally {
         }
         let tally = drive(&input);
         sum.records += tally.records;
-        sum.skipped += tally.skipped;
         sum.broken += tally.broken;
     }
     sum
@@ -228,11 +194,11 @@ fn run_for(time: Duration, seed: u64, drive: impl Fn(&[u8]) -> Tally) -> Tally {
 #[test]
 fn scribbled_memory_is_read_within_bounds() {
     let tally = run_for(Duration::from_secs(2), 1, drive);
-    assert!(tally.records > 0 && tally.skipped > 0 && tally.broken > 0, "{tally:?}");
+    assert!(tally.records > 0 && tally.broken > 0, "{tally:?}");
 }
 
 #[test]
 fn memory_that_is_scribbled_meanwhile_is_read_within_bounds() {
     let tally = run_for(Duration::from_secs(1), 2, |input| drive_racing(input, 200));
-    assert!(tally.records > 0 && tally.skipped > 0 && tally.broken > 0, "{tally:?}");
+    assert!(tally.records > 0 && tally.broken > 0, "{tally:?}");
 }

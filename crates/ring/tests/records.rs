@@ -351,6 +351,79 @@ fn the_record_that_was_yielded_last_can_be_read_again() {
 }
 
 #[test]
+fn the_short_cut_yields_records_of_one_type() {
+    let (mut producer, mut consumer) = ring(4096);
+    for (type_id, payload) in [(3, &b"one"[..]), (3, b"two"), (4, b"three")] {
+        producer.push(type_id, payload).unwrap();
+    }
+    producer.publish();
+    assert_eq!(consumer.next_type(), None, "no read has begun");
+    assert!(consumer.begin().unwrap());
+    assert_eq!(consumer.next_type(), Some(3));
+    assert!(consumer.read_of(4).is_none());
+    for payload in [b"one", b"two"] {
+        let mut bytes = [0; 3];
+        consumer.read_of(3).unwrap().copy_to(&mut bytes);
+        assert_eq!(&bytes, payload);
+    }
+    assert!(consumer.read_of(3).is_none());
+    assert_eq!(consumer.next_type(), Some(4));
+    assert_eq!(read(&mut consumer), Some((4, b"three".to_vec())));
+    assert_eq!(consumer.next_type(), None);
+}
+
+#[test]
+fn the_short_cut_leaves_special_records_to_the_long_way() {
+    let (mut producer, mut consumer) = ring(4096);
+    let reservation = producer.reserve(16, 16).unwrap();
+    reservation.write(&[1; 16]);
+    reservation.commit_large(9, 16);
+    producer.publish();
+    assert!(consumer.begin().unwrap());
+    assert_eq!(consumer.next_type(), None);
+    assert!(consumer.read_of(9).is_none());
+    assert!(consumer.read().unwrap().unwrap().word().is_large());
+
+    let (mut producer, mut consumer) = heap(4096, true).unwrap();
+    producer.push(1, b"may be dropped").unwrap();
+    producer.publish();
+    assert!(consumer.begin().unwrap());
+    assert_eq!(consumer.next_type(), None);
+    assert!(consumer.read_of(1).is_none());
+    assert!(consumer.read().unwrap().is_some());
+}
+
+/// Round and round, over the end of the ring and past the places where room is given back.
+#[test]
+fn the_short_cut_and_the_long_way_yield_the_same() {
+    let (mut producer, mut consumer) = ring(4096);
+    let mut expected = 0_u64;
+    for number in 0..4000_u64 {
+        let len = 8 + (number * 37 % 100) as usize;
+        let mut payload = vec![0; len];
+        payload[..8].copy_from_slice(&number.to_le_bytes());
+        while producer.push(7, &payload).is_err() {
+            producer.publish();
+            assert!(consumer.begin().unwrap());
+            loop {
+                let mut bytes = [0; 8];
+                match consumer.read_of(7) {
+                    Some(record) => record.copy_to(&mut bytes),
+                    None => match consumer.read().unwrap() {
+                        Some(record) => record.copy_to(&mut bytes),
+                        None => break,
+                    },
+                }
+                assert_eq!(u64::from_le_bytes(bytes), expected);
+                expected += 1;
+            }
+            consumer.release();
+        }
+    }
+    assert!(expected > 3900);
+}
+
+#[test]
 fn part_of_a_payload_can_be_read() {
     let (mut producer, mut consumer) = ring(4096);
     producer.push(1, b"0123456789").unwrap();

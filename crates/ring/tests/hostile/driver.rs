@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use eventpy_ring::{
-    Broken, Consumer, EventBell, Producer, RecordWord, Step, attach, create, max_inline_bytes,
+    Broken, Consumer, EventBell, Producer, RecordWord, attach, create, max_inline_bytes,
 };
 use memmap2::MmapRaw;
 
@@ -26,7 +26,6 @@ const FIELDS: [usize; 9] = [0, 8, 16, 24, 384, 512, 640, 768, 776];
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tally {
     pub records: u64,
-    pub skipped: u64,
     pub broken: u64,
 }
 
@@ -216,44 +215,19 @@ impl Reader {
         Ok(())
     }
 
-    fn step(&mut self, records: u8, wanted: u64) -> Result<(), Broken> {
-        for number in 0..records {
-            let wanted = |_, at: u64| wanted >> ((at / 8 + u64::from(number)) % 64) & 1 == 1;
-            let word = match self.consumer.step(wanted)? {
-                Some(Step::Record(record)) => {
-                    let word = record.word();
-                    self.buffer.resize(word.len(), 0);
-                    record.copy_to(&mut self.buffer);
-                    self.tally.records += 1;
-                    word
-                }
-                Some(Step::Skipped(skipped)) => {
-                    self.tally.skipped += 1;
-                    skipped.word
-                }
-                None => break,
-            };
+    /// Reads by the short cut, and what it leaves by the long way.
+    fn read_by_type(&mut self, records: u8) -> Result<(), Broken> {
+        for _ in 0..records {
+            let Some(type_id) = self.consumer.next_type() else { return self.read(1) };
+            let Some(record) = self.consumer.read_of(type_id) else { return self.read(1) };
+            let word = record.word();
+            assert_eq!(word.type_id(), type_id);
+            self.buffer.resize(word.len(), 0);
+            record.copy_to(&mut self.buffer);
+            self.tally.records += 1;
             self.account(word);
         }
         Ok(())
-    }
-
-    fn scan(&mut self) -> Result<(), Broken> {
-        // What it looked at since the last restart, and altogether.
-        let mut seen = (0, 0);
-        let capacity = self.capacity;
-        self.consumer.scan(
-            &mut seen,
-            |seen| seen.0 = 0,
-            |seen, word, _| {
-                let span = 8 + word.len().next_multiple_of(8);
-                assert!(word.len() <= max_inline_bytes(capacity), "{word:?}");
-                seen.0 += span;
-                seen.1 += span;
-                assert!(seen.0 <= capacity, "more was looked at than the ring holds");
-                assert!(seen.1 <= 2 * capacity, "a scan goes on without end");
-            },
-        )
     }
 
     fn read_again(&mut self) {
@@ -277,8 +251,7 @@ impl Reader {
         let result = match input.byte() % 8 {
             0 | 1 => self.begin(),
             2 | 3 => self.read(input.byte()),
-            4 => self.step(input.byte(), input.long()),
-            5 => self.scan(),
+            4 | 5 => self.read_by_type(input.byte()),
             6 => {
                 self.consumer.release();
                 self.read_again();
@@ -298,9 +271,8 @@ impl Reader {
     /// Reads whole payloads for as long as there is something to do.
     fn read_all(&mut self) -> Result<(), Broken> {
         self.begin()?;
-        self.scan()?;
+        self.read_by_type(u8::MAX)?;
         self.read(u8::MAX)?;
-        self.step(u8::MAX, 0x5555_5555_5555_5555)?;
         self.read_again();
         self.consumer.release();
         Ok(())
