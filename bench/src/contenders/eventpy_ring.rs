@@ -105,7 +105,13 @@ impl transport::Receiver for Receiver {
         while !self.consumer.begin()? {
             spin_loop();
         }
-        while let Some(record) = self.consumer.read()? {
+        // As the engine does: a run of records of one type, then whatever ended the run.
+        loop {
+            while let Some(record) = self.consumer.read_of(TYPE_ID) {
+                record.copy_to(self.record.as_mut_bytes());
+                take(&self.record);
+            }
+            let Some(record) = self.consumer.read()? else { break };
             record.copy_to(self.record.as_mut_bytes());
             take(&self.record);
         }

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use eventpy_ring::{EventBell, HotFence};
+use eventpy_ring::HotFence;
 use rustix::process::Signal;
 
 use crate::engine::DispatcherId;
@@ -364,11 +364,8 @@ impl Dispatcher {
     }
 
     /// The next record, if it is an event of this type that lies in the ring as it is.
-    #[inline]
-    pub(crate) fn take_in_ring(
-        &mut self,
-        type_id: u16,
-    ) -> Option<eventpy_ring::Record<'_, EventBell>> {
+    #[inline(always)]
+    pub(crate) fn take_in_ring(&mut self, type_id: u16) -> Option<eventpy_ring::Record<'_>> {
         let tally = self.tallies.get_mut(usize::from(type_id).wrapping_sub(1))?;
         let link = self.link.as_mut().filter(|_| !self.poisoned)?;
         let record = link.consumer.read_of(type_id)?;
@@ -740,7 +737,7 @@ fn after(now: Instant, time: Duration) -> Instant {
     now + time.min(LONGEST)
 }
 
-fn payload_of(record: &eventpy_ring::Record<'_, EventBell>) -> Vec<u8> {
+fn payload_of(record: &eventpy_ring::Record<'_>) -> Vec<u8> {
     let mut bytes = vec![0; record.word().len().min(LARGE_REFERENCE_BYTES)];
     record.copy_to(&mut bytes);
     bytes

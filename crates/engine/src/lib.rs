@@ -43,7 +43,7 @@ pub use engine::{DispatcherId, Engine};
 pub use error::{Error, ErrorKind};
 pub use options::{Delivery, DispatcherOptions, DispatcherSpec, Launch, Restart, Selection};
 pub use pump::{Pump, Yield};
-pub use record::{LargePayload, Record};
+pub use record::{LargePayload, Payload, Record, RingRecord};
 pub use report::{
     Counts, DispatcherEnded, DispatcherFailed, DispatcherReport, DispatcherRestarted,
     DispatcherState, DispatcherStats, EndReport, Exit, Phase, Stats,

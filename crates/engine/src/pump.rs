@@ -7,7 +7,7 @@ use crate::engine::{DispatcherId, Engine, Notices, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::link::Link;
 use crate::options::Selection;
-use crate::record::Record;
+use crate::record::{Record, RingRecord};
 use crate::report::{DispatcherEnded, DispatcherFailed, DispatcherRestarted};
 use crate::waiter::{Sleep, Woken};
 
@@ -99,8 +99,8 @@ impl Engine {
     /// Yields the next event of this pump, if it comes from the same dispatcher as the one before,
     /// is of this type and lies in the ring as it is: a short cut past
     /// [`next_delivery`](Self::next_delivery), to which everything else is left.
-    #[inline]
-    pub fn take_in_ring(&mut self, type_id: u16) -> Option<Record<'_>> {
+    #[inline(always)]
+    pub fn take_in_ring(&mut self, type_id: u16) -> Option<RingRecord<'_>> {
         let &turn = self.pump.turns.get(self.pump.at)?;
         let left = self.pump.left_in_turn.checked_sub(1)?;
         if self.is_forked_copy() {
@@ -108,7 +108,7 @@ impl Engine {
         }
         let record = self.dispatchers[turn as usize].take_in_ring(type_id)?;
         self.pump.left_in_turn = left;
-        Some(Record::inline(DispatcherId(turn), record))
+        Some(record)
     }
 
     /// The next thing to deliver; `None` when the pump is over.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+pub use eventpy_ring::Record as RingRecord;
 use eventpy_ring::{EventBell, SegmentReader, Segments};
 
 use crate::engine::DispatcherId;
@@ -16,7 +17,7 @@ pub struct Record<'a> {
 }
 
 enum Body<'a> {
-    Inline(eventpy_ring::Record<'a, EventBell>),
+    Inline(RingRecord<'a>),
     Queued(Vec<u8>),
     Large(LargePayload),
 }
@@ -33,10 +34,7 @@ pub struct LargePayload {
 }
 
 impl<'a> Record<'a> {
-    pub(crate) fn inline(
-        dispatcher: DispatcherId,
-        record: eventpy_ring::Record<'a, EventBell>,
-    ) -> Record<'a> {
+    pub(crate) fn inline(dispatcher: DispatcherId, record: RingRecord<'a>) -> Record<'a> {
         Record { dispatcher, type_id: record.word().type_id(), body: Body::Inline(record) }
     }
 
@@ -64,36 +62,6 @@ impl<'a> Record<'a> {
         self.type_id
     }
 
-    /// Bytes of payload.
-    #[inline]
-    #[expect(clippy::len_without_is_empty, reason = "a record is no collection")]
-    pub fn len(&self) -> usize {
-        match &self.body {
-            Body::Inline(record) => record.word().len(),
-            Body::Queued(payload) => payload.len(),
-            Body::Large(payload) => payload.len,
-        }
-    }
-
-    /// Copies the first `into.len()` bytes of the payload.
-    ///
-    /// # Panics
-    /// When the payload is shorter.
-    #[inline]
-    pub fn copy_to(&self, into: &mut [u8]) {
-        match &self.body {
-            Body::Inline(record) => record.copy_to(into),
-            Body::Queued(payload) => into.copy_from_slice(&payload[..into.len()]),
-            Body::Large(payload) => payload.copy_to(into),
-        }
-    }
-
-    /// Replaces the content of `into` with the whole payload.
-    pub fn read(&self, into: &mut Vec<u8>) {
-        into.resize(self.len(), 0);
-        self.copy_to(into);
-    }
-
     /// The payload as shared memory, if the event was too large for the ring.
     ///
     /// # Errors
@@ -103,6 +71,57 @@ impl<'a> Record<'a> {
             Record { body: Body::Large(payload), .. } => Ok(payload),
             other => Err(other),
         }
+    }
+}
+
+/// An event's bytes, wherever they are.
+#[expect(clippy::len_without_is_empty, reason = "a payload is no collection")]
+pub trait Payload {
+    /// Bytes of payload.
+    fn len(&self) -> usize;
+
+    /// Copies the first `into.len()` bytes of the payload.
+    ///
+    /// # Panics
+    /// When the payload is shorter.
+    fn copy_to(&self, into: &mut [u8]);
+
+    /// Replaces the content of `into` with the whole payload.
+    #[inline]
+    fn read(&self, into: &mut Vec<u8>) {
+        into.resize(self.len(), 0);
+        self.copy_to(into);
+    }
+}
+
+impl Payload for Record<'_> {
+    fn len(&self) -> usize {
+        match &self.body {
+            Body::Inline(record) => record.word().len(),
+            Body::Queued(payload) => payload.len(),
+            Body::Large(payload) => payload.len,
+        }
+    }
+
+    fn copy_to(&self, into: &mut [u8]) {
+        match &self.body {
+            Body::Inline(record) => record.copy_to(into),
+            Body::Queued(payload) => into.copy_from_slice(&payload[..into.len()]),
+            Body::Large(payload) => payload.copy_to(into),
+        }
+    }
+}
+
+/// A record that lies in a ring as it is.
+impl Payload for RingRecord<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.word().len()
+    }
+
+    #[inline(always)]
+    fn copy_to(&self, into: &mut [u8]) {
+        self.copy_to(into);
     }
 }
 

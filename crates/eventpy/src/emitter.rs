@@ -65,7 +65,7 @@ impl<'a, Events> Emitter<'a, Events> {
     /// [`Ended`](crate::ErrorKind::Ended) or [`ManagerGone`](crate::ErrorKind::ManagerGone) when
     /// nobody takes it any more. `update` may hand these two on: they end the dispatcher without
     /// making a failure of it.
-    #[inline]
+    #[inline(always)]
     pub fn emit<E: Event, Place>(&mut self, event: E) -> Result<(), Error>
     where
         Events: Contains<E, Place>,
@@ -91,7 +91,7 @@ impl<'a, Events> Emitter<'a, Events> {
     ///
     /// # Errors
     /// As for [`emit`](Emitter::emit); the rest is not sent then.
-    #[inline]
+    #[inline(always)]
     pub fn emit_all<E: Event, Place>(
         &mut self,
         events: impl IntoIterator<Item = E>,

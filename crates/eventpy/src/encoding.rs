@@ -4,7 +4,7 @@
 //! into the ring, [`Plain`] copies. Either writes a record without any allocation, unless the event
 //! turns out larger than the room at hand.
 
-use eventpy_engine::{Error, ErrorKind, Record, child};
+use eventpy_engine::{Error, ErrorKind, Payload, child};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -28,7 +28,11 @@ pub trait Encoding<E> {
     ///
     /// # Errors
     /// When the bytes are not those of an `E`.
-    fn read(record: &Record<'_>, slot: &mut Option<E>, scratch: &mut Vec<u8>) -> Result<(), Error>;
+    fn read(
+        payload: &impl Payload,
+        slot: &mut Option<E>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Error>;
 }
 
 /// Written with serde in the `postcard` format.
@@ -82,8 +86,12 @@ impl<E: Event + Serialize + DeserializeOwned> Encoding<E> for Serde {
         send_aside(event, type_id, hint, emitter)
     }
 
-    fn read(record: &Record<'_>, slot: &mut Option<E>, scratch: &mut Vec<u8>) -> Result<(), Error> {
-        record.read(scratch);
+    fn read(
+        payload: &impl Payload,
+        slot: &mut Option<E>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        payload.read(scratch);
         let event = decode(scratch).map_err(|reason| {
             Error::new(ErrorKind::Event, format!("event `{}` can't be decoded: {reason}", E::NAME))
         });
@@ -96,7 +104,9 @@ impl<E: Event + Serialize + DeserializeOwned> Encoding<E> for Serde {
 }
 
 impl<E: Event + FromBytes + IntoBytes + Immutable> Encoding<E> for Plain {
-    /// Always inlined: then the length is a constant, and the copy a few moves.
+    /// Always inlined: then the length is a constant, and the copy a few moves. The event itself is
+    /// never handed on by reference: so the compiler can leave it out and write the values of its
+    /// fields straight into the ring.
     #[inline(always)]
     fn send(
         event: &E,
@@ -104,16 +114,21 @@ impl<E: Event + FromBytes + IntoBytes + Immutable> Encoding<E> for Plain {
         _hint: &mut usize,
         emitter: &mut child::Emitter,
     ) -> Result<(), Error> {
-        emitter.send(type_id, event.as_bytes())
+        if emitter.try_send(type_id, event.as_bytes()) {
+            return Ok(());
+        }
+        let mut copy = E::new_zeroed();
+        copy.as_mut_bytes().copy_from_slice(event.as_bytes());
+        emitter.send_with_care(type_id, copy.as_bytes())
     }
 
     /// Copies over the event before, which saves the clearing.
-    #[inline]
-    fn read(record: &Record<'_>, slot: &mut Option<E>, _: &mut Vec<u8>) -> Result<(), Error> {
-        if record.len() != size_of::<E>() {
-            return Err(wrong_size::<E>(record.len()));
+    #[inline(always)]
+    fn read(payload: &impl Payload, slot: &mut Option<E>, _: &mut Vec<u8>) -> Result<(), Error> {
+        if payload.len() != size_of::<E>() {
+            return Err(wrong_size::<E>(payload.len()));
         }
-        record.copy_to(slot.get_or_insert_with(E::new_zeroed).as_mut_bytes());
+        payload.copy_to(slot.get_or_insert_with(E::new_zeroed).as_mut_bytes());
         Ok(())
     }
 }

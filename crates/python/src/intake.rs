@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use eventpy_engine::{
-    DispatcherEnded, DispatcherFailed, DispatcherRestarted, Engine, LargePayload, Record, Yield,
+    DispatcherEnded, DispatcherFailed, DispatcherRestarted, Engine, LargePayload, Payload, Record,
+    Yield,
 };
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
@@ -140,9 +141,8 @@ impl Intake {
         py: Python<'py>,
         engine: &Mutex<Engine>,
     ) -> Option<Arrival<'py>> {
-        let pulled =
-            lock(py, engine).next_delivery().map(|delivery| pull(delivery, &mut self.bytes));
-        let (dispatcher, type_id, record) = match pulled? {
+        let pulled = pull(&mut lock(py, engine), &mut self.bytes)?;
+        let (dispatcher, type_id, record) = match pulled {
             Ok(record) => record,
             Err(notice) => return Some(notice),
         };
@@ -211,17 +211,23 @@ pub(crate) fn lock<'a, T>(py: Python<'_>, mutex: &'a Mutex<T>) -> MutexGuard<'a,
 
 type Taken<'py> = Result<(usize, u16, Pulled), Arrival<'py>>;
 
+/// Takes the next thing out of the engine; `None` at the end of the pump.
 #[inline]
-fn pull<'py>(delivery: Yield<'_>, bytes: &mut Vec<u8>) -> Taken<'py> {
-    match delivery {
+fn pull<'py>(engine: &mut Engine, bytes: &mut Vec<u8>) -> Option<Taken<'py>> {
+    if let Some((dispatcher, type_id)) = engine.next_in_ring()
+        && let Some(record) = engine.take_in_ring(type_id)
+    {
+        record.read(bytes);
+        return Some(Ok((dispatcher.index(), type_id, Pulled::Copied)));
+    }
+    Some(match engine.next_delivery()? {
         Yield::Record(record) => Ok(pull_record(record, bytes)),
         Yield::Failed(failed) => Err(Arrival::Failed(failed)),
         Yield::Restarted(restarted) => Err(Arrival::Restarted(restarted)),
         Yield::Ended(ended) => Err(Arrival::Ended(ended)),
-    }
+    })
 }
 
-#[inline]
 fn pull_record(record: Record<'_>, bytes: &mut Vec<u8>) -> (usize, u16, Pulled) {
     let (dispatcher, type_id) = (record.dispatcher().index(), record.type_id());
     let pulled = match record.into_large() {

@@ -37,15 +37,25 @@ pub struct Consumer<B: Bell> {
     last: (RecordWord, u64),
 }
 
+/// How far ahead of the reading cache lines are asked for: where a record begins is known only when
+/// the one before it has arrived, so that the processor can't look ahead by itself.
+const PREFETCH_BYTES: u64 = 2048;
+
 /// What was yielded before the first record.
 const NO_RECORD: (RecordWord, u64) = (RecordWord::NOTHING, 0);
 
 /// One record. It has left the ring already: dropping it without a look discards it.
-pub struct Record<'a, B: Bell> {
-    consumer: &'a Consumer<B>,
+pub struct Record<'a> {
     word: RecordWord,
-    /// Where the payload begins.
-    position: u64,
+    payload: Payload<'a>,
+}
+
+/// Where the bytes of a record are.
+enum Payload<'a> {
+    /// In the ring, from a position on.
+    Ring(&'a Memory, u64),
+    /// In a copy that was made before the record could be had.
+    Copy(&'a [u8]),
 }
 
 impl<B: Bell> Consumer<B> {
@@ -113,12 +123,13 @@ impl<B: Bell> Consumer<B> {
     /// # Errors
     /// [`Broken`] when the record is not one that a sound producer writes.
     #[inline]
-    pub fn read(&mut self) -> Result<Option<Record<'_, B>>, Broken> {
+    pub fn read(&mut self) -> Result<Option<Record<'_>>, Broken> {
         if self.displaceable {
             return self.read_displaceable();
         }
         while self.look_ahead() {
             let at = self.position;
+            self.prefetch(at);
             let word = self.read_word(at, self.bound)?;
             self.position = at + word.span();
             if !word.is_pad() {
@@ -142,25 +153,34 @@ impl<B: Bell> Consumer<B> {
     /// The next record, if it is of this type: a short cut past [`read`](Self::read) for the many
     /// that hold nothing special. What it does not yield, because it is of another type, refers to
     /// a segment, lies in a displaceable ring or is broken, is left to that.
-    #[inline]
-    pub fn read_of(&mut self, type_id: u16) -> Option<Record<'_, B>> {
+    #[inline(always)]
+    pub fn read_of(&mut self, type_id: u16) -> Option<Record<'_>> {
         if !self.look_ahead() {
             return None;
         }
         let at = self.position;
+        self.prefetch(at);
         let word = RecordWord::from_bits(self.memory.word(at).load(Ordering::Relaxed));
         let span = word.span();
         if !word.is_of(type_id) || span > self.max_span || span > self.bound - at {
             return None;
         }
         self.position = at + span;
-        Some(Record { consumer: self, word, position: at + 8 })
+        Some(Record { word, payload: Payload::Ring(&self.memory, at + 8) })
     }
 
     /// Whether there is a record at the position, in a ring that is not displaceable.
     #[inline]
     fn look_ahead(&mut self) -> bool {
         self.position < self.look_up_at || self.look_up()
+    }
+
+    /// Asks for what will be read soon. Not beyond the limit, where the producer is writing.
+    #[inline(always)]
+    fn prefetch(&self, at: u64) {
+        if at + PREFETCH_BYTES < self.limit {
+            self.memory.prefetch_read(at + PREFETCH_BYTES);
+        }
     }
 
     /// Finds out how far the records lie side by side, and gives room back if it is time for that:
@@ -180,7 +200,7 @@ impl<B: Bell> Consumer<B> {
     }
 
     #[cold]
-    fn read_displaceable(&mut self) -> Result<Option<Record<'_, B>>, Broken> {
+    fn read_displaceable(&mut self) -> Result<Option<Record<'_>>, Broken> {
         self.adopt_head()?;
         // Every turn moves the position, so that a head that moves on and on can't hold us.
         while self.position < self.limit {
@@ -196,7 +216,7 @@ impl<B: Bell> Consumer<B> {
             self.last = NO_RECORD;
             if !word.is_pad() {
                 self.copy.resize(word.len(), 0);
-                self.memory.read_racing(at + 8, &mut self.copy);
+                self.memory.read(at + 8, &mut self.copy);
             }
             if self.claim(at, at + word.span())? && !word.is_pad() {
                 self.last = (word, at + 8);
@@ -209,9 +229,13 @@ impl<B: Bell> Consumer<B> {
     /// The record that [`read`](Self::read) has yielded last, once more. It is readable until the
     /// next call that reads or of [`release`](Self::release).
     #[inline]
-    pub fn current(&self) -> Record<'_, B> {
+    pub fn current(&self) -> Record<'_> {
         let (word, position) = self.last;
-        Record { consumer: self, word, position }
+        let payload = match self.displaceable {
+            true => Payload::Copy(&self.copy),
+            false => Payload::Ring(&self.memory, position),
+        };
+        Record { word, payload }
     }
 
     /// Tells the producer how far we are, and wakes it if it waits for that room.
@@ -335,7 +359,7 @@ impl<B: Bell> Consumer<B> {
     }
 }
 
-impl<B: Bell> Record<'_, B> {
+impl Record<'_> {
     /// Type, size and kind.
     #[inline]
     pub fn word(&self) -> RecordWord {
@@ -346,7 +370,7 @@ impl<B: Bell> Record<'_, B> {
     ///
     /// # Panics
     /// When the payload is shorter.
-    #[inline]
+    #[inline(always)]
     pub fn copy_to(&self, into: &mut [u8]) {
         assert!(
             into.len() <= self.word.len(),
@@ -354,10 +378,9 @@ impl<B: Bell> Record<'_, B> {
             self.word.len(),
             into.len()
         );
-        if self.consumer.displaceable {
-            into.copy_from_slice(&self.consumer.copy[..into.len()]);
-        } else {
-            self.consumer.memory.read(self.position, into);
+        match self.payload {
+            Payload::Ring(memory, position) => memory.read(position, into),
+            Payload::Copy(copy) => into.copy_from_slice(&copy[..into.len()]),
         }
     }
 }

@@ -168,7 +168,8 @@ impl core::fmt::Debug for RecordWord {
 /// Bytes that a record with `len` bytes of payload takes in the ring.
 #[inline]
 pub(crate) fn span_of(len: usize) -> u64 {
-    RECORD_ALIGN + (len as u64).next_multiple_of(RECORD_ALIGN)
+    // `next_multiple_of` would divide and compare.
+    RECORD_ALIGN + ((len as u64 + (RECORD_ALIGN - 1)) & !(RECORD_ALIGN - 1))
 }
 
 /// The largest payload that travels in a ring of `capacity` bytes; a larger one needs a segment.

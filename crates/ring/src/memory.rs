@@ -36,61 +36,72 @@ impl Memory {
     pub(crate) fn counters(&self, type_id: u16) -> Option<&Counters> {
         self.header().counters.get(usize::from(type_id).checked_sub(1)?)
     }
+}
 
-    /// Copies `bytes` to a position from which that many bytes are contiguous.
-    #[inline]
-    pub(crate) fn write(&self, position: u64, bytes: &[u8]) {
-        #[cfg(not(any(loom, miri)))]
-        self.write_block(position, bytes);
-        #[cfg(any(loom, miri))]
-        self.write_racing(position, bytes);
-    }
+/// Payloads are copied as blocks. A copy that races with the other side's writing is thrown away,
+/// or it is that of a hostile process, whose bytes may be anything; see [`copy_foreign`].
+#[cfg(not(any(loom, miri, tsan)))]
+mod by_block {
+    use super::{Memory, copy_foreign};
 
-    /// Copies from a position from which `into.len()` bytes are contiguous. The other side may
-    /// write at the same time: what arrives is then any mixture, but it is ours alone.
-    #[inline]
-    pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
-        #[cfg(not(any(loom, miri)))]
-        self.read_block(position, into);
-        #[cfg(any(loom, miri))]
-        self.read_racing(position, into);
-    }
-
-    /// As [`write`](Self::write), where the other side reads at the same time and finds out later
-    /// that it must not have: word by word, so that this is no race of the language.
-    pub(crate) fn write_racing(&self, position: u64, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        let first = self.first_of(position, bytes.len());
-        for (index, word) in words.iter().enumerate() {
-            self.word_at(first + index).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+    impl Memory {
+        /// Copies `bytes` to a position from which that many bytes are contiguous.
+        #[inline(always)]
+        pub(crate) fn write(&self, position: u64, bytes: &[u8]) {
+            assert!(bytes.len() as u64 <= self.contiguous(position), "a record does not wrap");
+            // SAFETY: the range is contiguous and the producer's own until it is committed.
+            unsafe {
+                libc::memcpy(self.byte_at(position).cast(), bytes.as_ptr().cast(), bytes.len())
+            };
         }
-        if !rest.is_empty() {
-            let mut last = [0; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            let last = u64::from_ne_bytes(last);
-            self.word_at(first + words.len()).store(last, Ordering::Relaxed);
+
+        /// Copies from a position from which `into.len()` bytes are contiguous. The other side may
+        /// write at the same time: what arrives is then any mixture, but it is ours alone.
+        #[inline(always)]
+        pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
+            assert!(into.len() as u64 <= self.contiguous(position), "a record does not wrap");
+            copy_foreign(self.byte_at(position), into);
         }
     }
+}
 
-    /// As [`read`](Self::read), the other side of [`write_racing`](Self::write_racing).
-    pub(crate) fn read_racing(&self, position: u64, into: &mut [u8]) {
-        let first = self.first_of(position, into.len());
-        let (words, rest) = into.as_chunks_mut::<8>();
-        let count = words.len();
-        for (index, word) in words.iter_mut().enumerate() {
-            *word = self.word_at(first + index).load(Ordering::Relaxed).to_ne_bytes();
-        }
-        if !rest.is_empty() {
-            let last = self.word_at(first + count).load(Ordering::Relaxed).to_ne_bytes();
-            rest.copy_from_slice(&last[..rest.len()]);
-        }
-    }
+/// The same word by word, for tools that report every race.
+#[cfg(any(loom, miri, tsan))]
+mod by_word {
+    use super::{Memory, Ordering};
 
-    /// The index of the first word of a range, all of whose words are checked to be in the ring.
-    #[inline]
-    fn first_of(&self, position: u64, bytes: usize) -> usize {
-        assert!(bytes as u64 <= self.contiguous(position), "a record does not wrap");
-        (position & (self.capacity - 1)) as usize / 8
+    impl Memory {
+        pub(crate) fn write(&self, position: u64, bytes: &[u8]) {
+            let (words, rest) = bytes.as_chunks::<8>();
+            let first = self.first_of(position, bytes.len());
+            for (index, word) in words.iter().enumerate() {
+                self.word_at(first + index).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+            }
+            if !rest.is_empty() {
+                let mut last = [0; 8];
+                last[..rest.len()].copy_from_slice(rest);
+                let last = u64::from_ne_bytes(last);
+                self.word_at(first + words.len()).store(last, Ordering::Relaxed);
+            }
+        }
+
+        pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
+            let first = self.first_of(position, into.len());
+            let (words, rest) = into.as_chunks_mut::<8>();
+            let count = words.len();
+            for (index, word) in words.iter_mut().enumerate() {
+                *word = self.word_at(first + index).load(Ordering::Relaxed).to_ne_bytes();
+            }
+            if !rest.is_empty() {
+                let last = self.word_at(first + count).load(Ordering::Relaxed).to_ne_bytes();
+                rest.copy_from_slice(&last[..rest.len()]);
+            }
+        }
+
+        fn first_of(&self, position: u64, bytes: usize) -> usize {
+            assert!(bytes as u64 <= self.contiguous(position), "a record does not wrap");
+            (position & (self.capacity - 1)) as usize / 8
+        }
     }
 }
 
@@ -241,32 +252,43 @@ mod shared {
         /// The address of a byte, good for all the data behind it; that of a word is good for the
         /// word alone.
         #[inline]
-        fn byte_at(&self, position: u64) -> *mut u8 {
+        pub(super) fn byte_at(&self, position: u64) -> *mut u8 {
             let offset = (position & (self.capacity - 1)) as usize;
             // SAFETY: the position is masked, so the offset lies within the data.
             unsafe { self.words.as_ptr().cast::<u8>().add(offset) }
         }
 
         #[cfg(not(miri))]
+        /// Asks for the cache line of a position, to read there soon.
         #[inline]
-        pub(super) fn write_block(&self, position: u64, bytes: &[u8]) {
-            assert!(bytes.len() as u64 <= self.contiguous(position), "a record does not wrap");
-            let to = self.byte_at(position);
-            // SAFETY: the range is contiguous and the producer's own until it is committed.
-            unsafe { libc::memcpy(to.cast(), bytes.as_ptr().cast(), bytes.len()) };
+        pub(crate) fn prefetch_read(&self, position: u64) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: prefetching has no effect but on time.
+            unsafe {
+                use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T0>(self.byte_at(position).cast());
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = position;
         }
 
-        #[cfg(not(miri))]
+        /// Asks for the cache line of a position, to write there soon.
         #[inline]
-        pub(super) fn read_block(&self, position: u64, into: &mut [u8]) {
-            assert!(into.len() as u64 <= self.contiguous(position), "a record does not wrap");
-            copy_foreign(self.byte_at(position), into);
+        pub(crate) fn prefetch_write(&self, position: u64) {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            // SAFETY: prefetching has no effect but on time.
+            unsafe {
+                let line = self.byte_at(position);
+                core::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
+            }
+            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            let _ = position;
         }
     }
 
     /// Copies bytes that another process may be writing. What arrives is private and is not read
     /// from the source again: the fence hides from the compiler that the source stayed the same.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn copy_foreign(from: *const u8, into: &mut [u8]) {
         // SAFETY: callers hold a mapping with `into.len()` readable bytes at `from`; the copy is
         // done by the C library, for which racing bytes are just bytes.
@@ -340,6 +362,10 @@ mod modelled {
         pub(crate) fn header(&self) -> &Header {
             &self.header
         }
+
+        pub(crate) fn prefetch_read(&self, _: u64) {}
+
+        pub(crate) fn prefetch_write(&self, _: u64) {}
 
         pub(super) fn word_at(&self, index: usize) -> &AtomicU64 {
             &self.words[index]

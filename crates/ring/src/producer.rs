@@ -8,6 +8,11 @@ use crate::memory::Memory;
 use crate::sync::{Ordering, fence};
 use crate::wake::{self, Bell, ColdFence, HotFence};
 
+/// How far ahead of the writing cache lines are asked for. A line that the other side has read is
+/// written only when it has come back, and a processor asks for few of them by itself: its stores
+/// leave it in order.
+const PREFETCH_BYTES: u64 = 2048;
+
 /// Writes records into a ring.
 ///
 /// A record is written past the tail ([`reserve`](Self::reserve), [`Reservation::commit`]) and
@@ -106,7 +111,7 @@ impl<B: Bell> Producer<B> {
     ///
     /// # Panics
     /// When `least` exceeds [`max_record_bytes`](Self::max_record_bytes).
-    #[inline]
+    #[inline(always)]
     pub fn fits(&mut self, least: usize) -> Result<(), Full> {
         assert!(least <= self.max_record, "a record of {least} bytes does not fit in this ring");
         let span = span_of(least);
@@ -118,18 +123,19 @@ impl<B: Bell> Producer<B> {
     ///
     /// # Errors
     /// [`Full`] when the reader must first make room.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, type_id: u16, payload: &[u8]) -> Result<(), Full> {
         self.fits(payload.len())?;
         self.leave_end(span_of(payload.len()));
-        self.write(payload);
+        self.memory.prefetch_write(self.position + PREFETCH_BYTES);
+        self.memory.write(self.position + 8, payload);
         self.finish(RecordWord::new(type_id, payload.len(), false));
         Ok(())
     }
 
     /// Gives all that was committed to the reader with one release store, and wakes it if it
     /// sleeps.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self) {
         let header = self.memory.header();
         // Release: pairs with the consumer's acquire of the tail; the records come before it.
@@ -264,7 +270,7 @@ impl<B: Bell> Producer<B> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn make_room(&mut self, bytes: u64) -> Result<(), Full> {
         let wanted = (self.position + bytes).saturating_sub(self.memory.capacity());
         if self.head >= wanted {
@@ -276,7 +282,7 @@ impl<B: Bell> Producer<B> {
     }
 
     /// Goes to the beginning of the ring if a record would not fit before its end.
-    #[inline]
+    #[inline(always)]
     fn leave_end(&mut self, span: u64) {
         let contiguous = self.memory.contiguous(self.position);
         if contiguous < span {
@@ -291,18 +297,8 @@ impl<B: Bell> Producer<B> {
         self.memory.header().tail.load(Ordering::Relaxed)
     }
 
-    /// Writes the payload of the next record.
-    #[inline]
-    fn write(&self, payload: &[u8]) {
-        if self.displaceable {
-            self.memory.write_racing(self.position + 8, payload);
-        } else {
-            self.memory.write(self.position + 8, payload);
-        }
-    }
-
     /// Ends the record whose payload is written.
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, word: RecordWord) {
         // Relaxed: published by the release store of the tail.
         self.memory.word(self.position).store(word.to_bits(), Ordering::Relaxed);
@@ -342,7 +338,7 @@ impl<'a, B: Bell> Reservation<'a, B> {
     #[inline]
     pub fn write(&self, payload: &[u8]) {
         assert!(payload.len() <= self.room, "{} bytes do not fit in {}", payload.len(), self.room);
-        self.producer.write(payload);
+        self.producer.memory.write(self.producer.position + 8, payload);
     }
 
     /// Ends the record after `len` bytes of payload. [`Producer::publish`] on what is returned

@@ -29,7 +29,7 @@ fn push(producer: &mut Producer<Silent>, type_id: u16, bytes: &[u8], mut dropped
     producer.publish();
 }
 
-fn copied(record: &eventpy_ring::Record<'_, Silent>) -> Vec<u8> {
+fn copied(record: &eventpy_ring::Record<'_>) -> Vec<u8> {
     let mut bytes = vec![0; record.word().len()];
     record.copy_to(&mut bytes);
     bytes

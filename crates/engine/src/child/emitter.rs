@@ -137,6 +137,13 @@ impl Emitter {
     /// As [`reserve`](Self::reserve).
     #[inline]
     pub fn send(&mut self, type_id: u16, payload: &[u8]) -> Result<(), Error> {
+        if self.try_send(type_id, payload) { Ok(()) } else { self.send_with_care(type_id, payload) }
+    }
+
+    /// Sends an event if that takes no more than to write it into the ring. If not, nothing has
+    /// happened, and [`send_with_care`](Self::send_with_care) is the way.
+    #[inline(always)]
+    pub fn try_send(&mut self, type_id: u16, payload: &[u8]) -> bool {
         let event_type = self.types.get_mut(usize::from(type_id).wrapping_sub(1));
         if let Some(event_type) = event_type
             && !self.status.is_ending()
@@ -144,14 +151,17 @@ impl Emitter {
             && self.producer.push(type_id, payload).is_ok()
         {
             sent(&mut self.producer, &mut event_type.newest, type_id, self.batching);
-            return Ok(());
+            return true;
         }
-        self.send_with_care(type_id, payload)
+        false
     }
 
     /// As [`send`](Self::send), where more is needed than a look at the ring.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
     #[cold]
-    fn send_with_care(&mut self, type_id: u16, payload: &[u8]) -> Result<(), Error> {
+    pub fn send_with_care(&mut self, type_id: u16, payload: &[u8]) -> Result<(), Error> {
         if let Some(mut slot) = self.reserve(type_id, payload.len())? {
             slot.bytes_mut()[..payload.len()].copy_from_slice(payload);
             slot.commit(payload.len());
@@ -308,10 +318,10 @@ impl Emitter {
 
     /// Sleeps until the manager has made room.
     fn park(&mut self, full: Full) -> Result<(), Error> {
-        // Waking for a quarter of the ring instead of one record saves wake-ups; what is published
-        // is all that the manager can free.
-        let quarter = self.producer.head() + self.producer.capacity() / 4;
-        let wanted = full.wanted.max(quarter.min(self.producer.position()));
+        // Waking for half of the ring instead of one record saves wake-ups; what is published is
+        // all that the manager can free.
+        let half = self.producer.head() + self.producer.capacity() / 2;
+        let wanted = full.wanted.max(half.min(self.producer.position()));
         let cold = self.cold;
         self.sleep(|producer| producer.sleep_until(wanted, cold))
     }
@@ -446,7 +456,7 @@ impl Slot<'_> {
 }
 
 /// Counts the event that was just committed and, unless it is part of a batch, publishes it.
-#[inline]
+#[inline(always)]
 fn sent(
     producer: &mut Producer<EventBell>,
     newest: &mut Option<u64>,

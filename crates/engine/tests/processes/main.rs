@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use eventpy_engine::{
     Counts, Delivery, DispatcherFailed, DispatcherOptions, DispatcherSpec, EndReport, Engine,
-    Error, ErrorKind, Exit, Launch, Phase, Pump, Restart, Selection, Yield, child,
+    Error, ErrorKind, Exit, Launch, Payload as _, Phase, Pump, Restart, Selection, Yield, child,
 };
 use libtest_mimic::{Arguments, Trial};
 
