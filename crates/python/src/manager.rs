@@ -273,9 +273,15 @@ impl Manager {
         event: Bound<'py, PyAny>,
         errors: &mut Vec<PyErr>,
     ) -> bool {
-        let callbacks = lock(py, &self.routes).of(&event);
-        for callback in callbacks.iter() {
-            if let Err(error) = callback.bind(py).call1((&event,)) {
+        let callbacks = match lock(py, &self.routes).of(&event) {
+            Ok(callbacks) => callbacks,
+            Err(error) => {
+                errors.push(error);
+                return true;
+            }
+        };
+        for callback in callbacks.iter_borrowed() {
+            if let Err(error) = callback.call1((&event,)) {
                 errors.push(error);
             }
         }

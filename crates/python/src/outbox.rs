@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use eventpy_engine::child::Emitter;
 use eventpy_engine::{Error, ErrorKind};
@@ -22,6 +23,10 @@ const FIRST_ROOM_BYTES: usize = 32;
 /// The outbox of this dispatcher process. Any of its threads may send, one at a time.
 static OUTBOX: Mutex<Option<Outbox>> = Mutex::new(None);
 
+/// The engine's emitter, while the engine lends it to a call of the dispatcher. It is used only
+/// under the lock of [`OUTBOX`], and taken back only under that.
+static LENT: AtomicPtr<Emitter> = AtomicPtr::new(null_mut());
+
 /// What turns objects into records of the ring.
 pub(crate) struct Outbox {
     name: String,
@@ -32,16 +37,10 @@ pub(crate) struct Outbox {
     encoder: Encoder,
     /// What goes along with each record where records may be dropped.
     definitions: Option<Definitions>,
-    emitter: Option<Lent>,
     finishing: bool,
 }
 
-/// The engine's emitter, while the engine lends it to a call of the dispatcher.
-struct Lent(NonNull<Emitter>);
-
-// SAFETY: the emitter is `Send`, which is checked below; the mutex around the outbox lets one thread
-// at a time use it.
-unsafe impl Send for Lent {}
+// The threads of the dispatcher's process use the emitter in turns.
 const _: fn() = || {
     fn is_send<T: Send>() {}
     is_send::<Emitter>();
@@ -85,7 +84,6 @@ pub(crate) fn open(
         event_base: event_base.unbind(),
         encoder: Encoder::new(py, OUT_OF_BAND_BYTES)?,
         definitions: may_drop.then(Definitions::default),
-        emitter: None,
         finishing: false,
     };
     *lock(py, &OUTBOX) = Some(outbox);
@@ -114,22 +112,19 @@ pub(crate) fn lending<R>(py: Python<'_>, emitter: &mut Emitter, call: impl FnOnc
     struct TakeBack<'py>(Python<'py>);
     impl Drop for TakeBack<'_> {
         fn drop(&mut self) {
-            lend(self.0, None);
+            if !LENT.load(Ordering::Relaxed).is_null() {
+                let _nobody_sends = lock(self.0, &OUTBOX);
+                LENT.store(null_mut(), Ordering::Relaxed);
+            }
         }
     }
-    lend(py, Some(Lent(NonNull::from(emitter))));
     let _take_back = TakeBack(py);
+    // Release: whoever finds it finds the emitter as it is now.
+    LENT.store(emitter, Ordering::Release);
     call()
 }
 
-#[inline]
-fn lend(py: Python<'_>, emitter: Option<Lent>) {
-    if let Some(outbox) = &mut *lock(py, &OUTBOX) {
-        outbox.emitter = emitter;
-    }
-}
-
-/// Sends what an `update` returned.
+/// Sends what an `update` returned. Nothing can be sent any more then, until the next one.
 #[inline]
 pub(crate) fn send_returned(returned: &Bound<'_, PyAny>) -> PyResult<()> {
     if returned.is_none() {
@@ -142,6 +137,8 @@ pub(crate) fn send_returned(returned: &Bound<'_, PyAny>) -> PyResult<()> {
         let is_event = outbox.is_event(returned)?;
         if is_event {
             outbox.send(returned, emitter)?;
+            // Here and now, because that spares another turn of the lock.
+            LENT.store(null_mut(), Ordering::Relaxed);
         }
         Ok(is_event)
     })?;
@@ -183,7 +180,8 @@ fn with_outbox<R>(
         ));
     }
     let mut outbox = lock(py, &OUTBOX);
-    let lent = outbox.as_mut().and_then(|outbox| outbox.emitter.as_ref().map(|lent| lent.0));
+    // Acquire: pairs with the release of `lending`.
+    let lent = NonNull::new(LENT.load(Ordering::Acquire));
     let (Some(outbox), Some(mut emitter)) = (outbox.as_mut(), lent) else {
         return Err(StateError::new_err(
             "emit works only in the dispatcher's own process, from `init` to `finish`",
