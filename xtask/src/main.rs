@@ -78,6 +78,12 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Run for long, in Rust and in Python at the same time: nothing may grow, every count is exact.
+    Soak {
+        /// How long to run.
+        #[arg(long, default_value_t = 10.0)]
+        minutes: f64,
+    },
     /// Kill dispatcher processes at random instants and check what arrived.
     Storm {
         /// How many to kill.
@@ -99,6 +105,7 @@ fn main() -> ExitCode {
         }),
         Command::Loom => run_one("loom models", loom()),
         Command::Miri => run(miri),
+        Command::Soak { minutes } => run(|report| soak(minutes, report)),
         Command::Storm { kills } => run_one("kill storm", storm(kills)),
         Command::Test { all_interpreters } => run(|report| test(all_interpreters, report)),
     }
@@ -154,6 +161,25 @@ fn workspace(subcommand: &str) -> Call {
         Ok(_) => call,
         Err(_) => call.args(["--exclude", NATIVE_PACKAGE]),
     }
+}
+
+fn soak(minutes: f64, report: &mut Report) {
+    let seconds = (minutes * 60.0).to_string();
+    let rust = Call::cargo("test").args([
+        "--release",
+        "-p",
+        "eventpy",
+        "--test",
+        "soak",
+        "--",
+        "--nocapture",
+    ]);
+    let python = python::test_environment(report);
+    let python = python.map(|environment| ("soak in Python", python::soak(&environment)));
+    let steps = [Some(("soak in Rust", rust)), python].into_iter().flatten();
+    report.steps_side_by_side(
+        steps.map(|(title, call)| (title, call.env("EVENTPY_SOAK_SECONDS", &seconds))),
+    );
 }
 
 fn storm(kills: u32) -> Call {

@@ -167,6 +167,11 @@ pub fn test(environment: &Environment, report: &mut Report) {
     report.step("Python tests", environment.module("pytest").arg("python/tests"));
 }
 
+/// The test that runs for long.
+pub fn soak(environment: &Environment) -> Call {
+    environment.module("pytest").args(["-s", "python/tests/test_soak.py"])
+}
+
 /// Runs the Python tests with every interpreter that the package is for.
 pub fn test_everywhere(report: &mut Report) {
     for minor in MINORS {
