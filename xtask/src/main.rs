@@ -69,6 +69,8 @@ enum Command {
     Loom,
     /// Run the ring's tests in Miri; needs a nightly toolchain with miri.
     Miri,
+    /// Check licences, sources and known vulnerabilities of the dependencies; needs cargo-deny.
+    Deny,
     /// Feed a fuzz target until it fails or the time is over; needs nightly and cargo-fuzz.
     Fuzz {
         /// The target, a file in fuzz/fuzz_targets.
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
         Command::Bench { faces, tachyon, arguments } => {
             faces.run(bench(tachyon, &arguments), || python::bench(&arguments))
         }
+        Command::Deny => run(deny),
         Command::Fuzz { target, seconds } => fuzz(&target, seconds).become_it(),
         Command::Lint => run(|report| {
             let environment = python::test_environment(report);
@@ -135,6 +138,7 @@ fn test(all_interpreters: bool, report: &mut Report) {
     if all_interpreters {
         python::test_everywhere(report);
     }
+    deny(report);
     report.step("kill storm", storm(STORM_KILLS));
     report.step("loom models", loom());
     miri(report);
@@ -160,6 +164,19 @@ fn workspace(subcommand: &str) -> Call {
     match Interpreter::find() {
         Ok(_) => call,
         Err(_) => call.args(["--exclude", NATIVE_PACKAGE]),
+    }
+}
+
+fn deny(report: &mut Report) {
+    if !Call::cargo("deny").arg("--version").succeeds() {
+        return report.not_run("the check of the dependencies", "cargo-deny is not installed");
+    }
+    let check = |what: &[&str]| Call::cargo("deny").arg("check").args(what);
+    report.step("licences and sources", check(&["bans", "licenses", "sources"]));
+    if Call::cargo("deny").args(["fetch", "db"]).succeeds() {
+        report.step("advisories", check(&["advisories"]));
+    } else {
+        report.not_run("the check for advisories", "their database can't be reached");
     }
 }
 
