@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyType};
 
 use crate::error::raise;
+use crate::gil::GilLock;
 use crate::intake::{Arrival, INTERNAL_TYPES, Inbox, Intake, check_not_decoding, lock};
 use crate::options::{self, Options};
 use crate::report;
@@ -25,9 +26,9 @@ static DEPLOYED: Mutex<Vec<Weak<Mutex<Engine>>>> = Mutex::new(Vec::new());
 #[pyclass(frozen)]
 pub(crate) struct Manager {
     engine: Arc<Mutex<Engine>>,
-    ids: Mutex<Vec<DispatcherId>>,
-    intake: Mutex<Intake>,
-    routes: Mutex<Routes>,
+    ids: GilLock<Vec<DispatcherId>>,
+    intake: GilLock<Intake>,
+    routes: GilLock<Routes>,
 }
 
 /// What a pump came to.
@@ -48,9 +49,9 @@ impl Manager {
     fn new() -> Manager {
         Manager {
             engine: Arc::default(),
-            ids: Mutex::default(),
-            intake: Mutex::default(),
-            routes: Mutex::default(),
+            ids: GilLock::default(),
+            intake: GilLock::default(),
+            routes: GilLock::default(),
         }
     }
 
@@ -70,8 +71,8 @@ impl Manager {
         }
         *engine = Engine::new();
         drop(engine);
-        lock(py, &self.ids).clear();
-        lock(py, &self.intake).clear();
+        self.ids.lock(py).clear();
+        self.intake.lock(py).clear();
         true
     }
 
@@ -96,8 +97,8 @@ impl Manager {
         };
         let inbox = Inbox::new(py, event_types, options.copy_large, options.may_drop)?;
         let id = self.engine(py).add(spec(name, type_names, payload, launch, &options));
-        lock(py, &self.ids).push(id.map_err(raise)?);
-        lock(py, &self.intake).add(inbox);
+        self.ids.lock(py).push(id.map_err(raise)?);
+        self.intake.lock(py).add(inbox);
         Ok(())
     }
 
@@ -119,7 +120,7 @@ impl Manager {
     }
 
     fn subscribe(&self, py: Python<'_>, event_type: Py<PyType>, callback: Py<PyAny>) {
-        lock(py, &self.routes).subscribe(event_type, callback);
+        self.routes.lock(py).subscribe(event_type, callback);
     }
 
     /// Delivers what is there, waiting for the first of it at most `timeout` seconds.
@@ -211,7 +212,7 @@ impl Manager {
     }
 
     fn selection(&self, py: Python<'_>, which: Option<Vec<usize>>) -> PyResult<Selection> {
-        options::selection(which, &lock(py, &self.ids))
+        options::selection(which, &self.ids.lock(py))
     }
 
     /// Sees to it that the dispatchers are ended with the interpreter at the latest.
@@ -250,7 +251,7 @@ impl Manager {
                 self.engine(py).stop_pump();
                 return;
             }
-            let arrival = lock(py, &self.intake).next(py, &self.engine);
+            let arrival = self.intake.lock(py).next(py, &self.engine);
             let Some(arrival) = arrival else { return };
             match arrival {
                 Arrival::Event(event) => {
@@ -273,7 +274,7 @@ impl Manager {
         event: Bound<'py, PyAny>,
         errors: &mut Vec<PyErr>,
     ) -> bool {
-        let callbacks = match lock(py, &self.routes).of(&event) {
+        let callbacks = match self.routes.lock(py).of(&event) {
             Ok(callbacks) => callbacks,
             Err(error) => {
                 errors.push(error);

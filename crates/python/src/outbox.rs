@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ptr::{NonNull, null_mut};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use eventpy_engine::child::Emitter;
@@ -13,7 +12,8 @@ use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple, PyType};
 
 use crate::codec::{Definitions, Encoded, Encoder};
 use crate::error::{EventTypeError, ReentrantError, StateError, raise, raise_codec};
-use crate::intake::{definition_type, lock, log_type};
+use crate::gil::GilLock;
+use crate::intake::{definition_type, log_type};
 
 /// Out-of-band buffers have at least so many bytes: what is smaller travels in the ring.
 const OUT_OF_BAND_BYTES: usize = 64 * 1024;
@@ -21,7 +21,7 @@ const OUT_OF_BAND_BYTES: usize = 64 * 1024;
 const FIRST_ROOM_BYTES: usize = 32;
 
 /// The outbox of this dispatcher process. Any of its threads may send, one at a time.
-static OUTBOX: Mutex<Option<Outbox>> = Mutex::new(None);
+static OUTBOX: GilLock<Option<Outbox>> = GilLock::new(None);
 
 /// The engine's emitter, while the engine lends it to a call of the dispatcher. It is used only
 /// under the lock of [`OUTBOX`], and taken back only under that.
@@ -86,7 +86,7 @@ pub(crate) fn open(
         definitions: may_drop.then(Definitions::default),
         finishing: false,
     };
-    *lock(py, &OUTBOX) = Some(outbox);
+    *OUTBOX.lock(py) = Some(outbox);
     Ok(())
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn greet(py: Python<'_>) -> PyResult<()> {
 
 /// From now on nothing may be cut short any more.
 pub(crate) fn begin_finish(py: Python<'_>) {
-    if let Some(outbox) = &mut *lock(py, &OUTBOX) {
+    if let Some(outbox) = &mut *OUTBOX.lock(py) {
         outbox.finishing = true;
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn lending<R>(py: Python<'_>, emitter: &mut Emitter, call: impl FnOnc
     impl Drop for TakeBack<'_> {
         fn drop(&mut self) {
             if !LENT.load(Ordering::Relaxed).is_null() {
-                let _nobody_sends = lock(self.0, &OUTBOX);
+                let _nobody_sends = OUTBOX.lock(self.0);
                 LENT.store(null_mut(), Ordering::Relaxed);
             }
         }
@@ -179,7 +179,7 @@ fn with_outbox<R>(
             "an event was emitted while another one was being pickled; emit it afterwards",
         ));
     }
-    let mut outbox = lock(py, &OUTBOX);
+    let mut outbox = OUTBOX.lock(py);
     // Acquire: pairs with the release of `lending`.
     let lent = NonNull::new(LENT.load(Ordering::Acquire));
     let (Some(outbox), Some(mut emitter)) = (outbox.as_mut(), lent) else {
@@ -188,7 +188,7 @@ fn with_outbox<R>(
         ));
     };
     // SAFETY: the engine lends the emitter until `lending` has taken it back, for which it needs
-    // the mutex that is held here; so nobody else has a reference to it.
+    // the lock that is held here; so nobody else has a reference to it.
     let emitter = unsafe { emitter.as_mut() };
     SENDING.set(true);
     let result = send(outbox, emitter);
