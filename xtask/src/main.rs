@@ -171,7 +171,8 @@ fn deny(report: &mut Report) {
     if !Call::cargo("deny").arg("--version").succeeds() {
         return report.not_run("the check of the dependencies", "cargo-deny is not installed");
     }
-    let check = |what: &[&str]| Call::cargo("deny").arg("check").args(what);
+    let check =
+        |what: &[&str]| Call::cargo("deny").args(["check", "--hide-inclusion-graph"]).args(what);
     report.step("licences and sources", check(&["bans", "licenses", "sources"]));
     if Call::cargo("deny").args(["fetch", "db"]).succeeds() {
         report.step("advisories", check(&["advisories"]));
