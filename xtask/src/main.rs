@@ -73,7 +73,8 @@ enum Command {
     Deny,
     /// Feed a fuzz target until it fails or the time is over; needs nightly and cargo-fuzz.
     Fuzz {
-        /// The target, a file in fuzz/fuzz_targets.
+        /// The target: a file in fuzz/fuzz_targets, or `codec`, which compares the Python codec with
+        /// pickle on any toolchain.
         #[arg(default_value = "hostile_ring")]
         target: String,
         /// How long to run.
@@ -101,6 +102,9 @@ fn main() -> ExitCode {
             faces.run(bench(tachyon, &arguments), || python::bench(&arguments))
         }
         Command::Deny => run(deny),
+        Command::Fuzz { target, seconds } if target == "codec" => {
+            run(|report| python::fuzz_codec(seconds, report))
+        }
         Command::Fuzz { target, seconds } => fuzz(&target, seconds).become_it(),
         Command::Lint => run(|report| {
             let environment = python::test_environment(report);
