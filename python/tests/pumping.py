@@ -83,3 +83,9 @@ def is_asleep(pid: int) -> bool:
     tasks = f"/proc/{pid}/task"
     stats = [Path(tasks, task, "stat").read_text() for task in os.listdir(tasks)]
     return all(stat.rsplit(")", 1)[1].split()[0] == "S" for stat in stats)
+
+
+def children() -> list[int]:
+    """The processes that this one has started and not reaped."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as listed:
+        return [int(pid) for pid in listed.read().split()]

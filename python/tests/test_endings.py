@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from eventpy import DispatcherEnded, EventDispatchManager, StateError
-from pumping import Collector, everything, pump_until, wait_until
+from pumping import Collector, everything, pump_until
 from sources import Blocked, Counter, Finishes, Number, SlowFinish, Text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 TESTS = os.path.dirname(__file__)
+
 
 def program(tmp_path: Path, text: str) -> Path:
     """A script that finds the modules of the tests."""

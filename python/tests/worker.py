@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from eventpy import EventDispatcher
@@ -45,6 +46,10 @@ class Worker(EventDispatcher):
         self.write("finish")
         if self.then == "raise in finish":
             raise ValueError("no luck")
+        if self.then == "kill in finish":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.then == "finish slowly":
+            time.sleep(0.3)
         if self.then == "flood in finish":
             for _ in range(5000):
                 sent[0] += 1
