@@ -186,7 +186,10 @@ def _check(reports: EndReport, way: Way, scene: Scene) -> None:
     assert reports.is_clean is finished
     numbers = collector.numbers
     assert numbers == [*range(len(numbers))]
-    assert farewells in ([], [str(len(numbers))]), "all that was sent is delivered"
+    # SIGTERM may interrupt the last `emit`, before or after it has sent its event.
+    unsent = int(way.happens is sent_while_its_ring_is_full)
+    for farewell in farewells:
+        assert int(farewell) - unsent <= len(numbers) <= int(farewell)
     assert report.sent == report.delivered == len(numbers) + len(farewells)
     assert (report.dropped, report.lost, report.restarts) == (0, 0, 0)
 
