@@ -125,8 +125,11 @@ class EventDispatcher(ABC):
     def finish(self, *args: Any, **kwargs: Any) -> None:
         """Runs exactly once after the last `update`, whatever ended it. It may `emit`.
 
-        def finish(self, camera):
-            camera.release()
+        The process ends after it. Threads that still run end with the process, also those that are
+        not daemons: join here those that have something to complete.
+
+            def finish(self, camera):
+                camera.release()
         """
 
     if TYPE_CHECKING:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
+
+from pumping import children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,12 +35,6 @@ def _watchdog() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
-
-
-def children() -> list[int]:
-    """The processes that this one has started and not reaped."""
-    with open(f"/proc/self/task/{os.getpid()}/children") as listed:
-        return [int(pid) for pid in listed.read().split()]
 
 
 @pytest.fixture(autouse=True)

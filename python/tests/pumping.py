@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eventpy import DispatcherEnded, DispatcherFailed, Event, EventListener
@@ -59,3 +61,31 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition is still not met"
         time.sleep(0.005)
+
+
+def lines_of(diary: Path) -> list[str]:
+    """What dispatchers have written so far."""
+    return diary.read_text().splitlines() if diary.exists() else []
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process is no more, or was only not reaped."""
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return True
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether every thread of a process sleeps."""
+    tasks = f"/proc/{pid}/task"
+    stats = [Path(tasks, task, "stat").read_text() for task in os.listdir(tasks)]
+    return all(stat.rsplit(")", 1)[1].split()[0] == "S" for stat in stats)
+
+
+def children() -> list[int]:
+    """The processes that this one has started and not reaped."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as listed:
+        return [int(pid) for pid in listed.read().split()]

@@ -407,3 +407,16 @@ class Camera(EventDispatcher):
         return Frame(sent[0], image)
 
     def finish(self, image: Any, sent: list[int]) -> None: ...
+
+
+class Sized(EventDispatcher):
+    """Sends an event of so many bytes, made in its process."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(Text, large_bytes=1 << 30)
+        self.size = size
+
+    def update(self) -> Text:
+        return Text("x" * self.size)
+
+    def finish(self) -> None: ...

@@ -13,40 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from eventpy import DispatcherEnded, EventDispatchManager, StateError
-from pumping import Collector, everything, pump_until, wait_until
+from pumping import Collector, everything, pump_until
 from sources import Blocked, Counter, Finishes, Number, SlowFinish, Text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 TESTS = os.path.dirname(__file__)
-
-#: How the program below goes on after its dispatcher has begun.
-WAYS_OUT = {
-    "the end of the program": "",
-    "sys.exit": "sys.exit(3)",
-    "an exception": "raise ValueError('no luck')",
-    "os._exit": "os._exit(4)",
-    "SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)",
-    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM)",
-    "deletion": "del manager; print('deleted', open(path).read().count('finish'), flush=True)",
-    "with": "manager.__exit__(None, None, None); print(open(path).read().count('finish'))",
-}
-
-PROGRAM = """
-    import os, signal, sys
-    from pumping import Collector, pump_until
-    from sources import Finishes, Number
-    from eventpy import EventDispatchManager
-
-    if __name__ == "__main__":
-        path, busy = sys.argv[1], sys.argv[2] == "busy"
-        numbers = Collector(Number)
-        manager = EventDispatchManager(Finishes(path, busy), numbers)
-        manager.deploy_dispatchers()
-        pump_until(manager, lambda: numbers.events)
-        {then}
-"""
 
 
 def program(tmp_path: Path, text: str) -> Path:
@@ -59,33 +32,6 @@ def program(tmp_path: Path, text: str) -> Path:
 
 def finishes(path: Path) -> int:
     return path.read_text().count("finish\n")
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
-
-
-@pytest.mark.parametrize("busy", ["idle", "busy"])
-@pytest.mark.parametrize("way", WAYS_OUT)
-def test_finish_runs_when_the_manager_goes(way: str, busy: str, tmp_path: Path) -> None:
-    script = program(tmp_path, PROGRAM.format(then=WAYS_OUT[way]))
-    witness = tmp_path / "witness"
-    command = [sys.executable, str(script), str(witness), busy]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    codes = {"sys.exit": 3, "an exception": 1, "os._exit": 4, "SIGKILL": -9, "SIGTERM": -15}
-    assert result.returncode == codes.get(way, 0), result.stderr
-    if way not in ("os._exit", "SIGKILL", "SIGTERM"):
-        assert finishes(witness) == 1, "finish had run before the manager's process was gone"
-    wait_until(lambda: finishes(witness) == 1)
-    pid = int(witness.read_text().split()[1])
-    wait_until(lambda: is_gone(pid))
-    assert finishes(witness) == 1
-    assert result.stderr.count("Traceback") == (1 if way == "an exception" else 0)
 
 
 @pytest.mark.parametrize("where", ["sleep", "socket", "queue", "lock", "full ring", "generator"])

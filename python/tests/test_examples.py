@@ -66,9 +66,10 @@ def test_the_example_of_the_package_runs(tmp_path: Path) -> None:
     two_ticks = 'until=lambda: manager.stats()["Clock"].delivered >= 2'
     assert "duration=5" in example
     script.write_text(textwrap.dedent(example).replace("duration=5", two_ticks))
-    lines = run(script).splitlines()
-    assert lines[:2] == ["1", "2"]
-    assert lines[-1].startswith("ticks:") or lines[-2].startswith("ticks:")
+    printed = run(script)
+    assert printed.splitlines()[:2] == ["1", "2"]
+    # What the dispatcher prints may come in the middle of a line of the manager.
+    assert re.search(r"ticks: [2-9]", printed)
 
 
 def documents() -> list[Any]:

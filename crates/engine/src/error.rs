@@ -76,6 +76,9 @@ impl Error {
             Some(libc::EAGAIN) => {
                 "; raise the limit of processes (`ulimit -u`) or deploy fewer dispatchers"
             }
+            Some(libc::ENOMEM) => {
+                "; raise the limit of memory (`ulimit -v`) or choose a smaller buffer_bytes"
+            }
             Some(libc::EPERM | libc::EACCES) => "; is it forbidden by a sandbox or seccomp filter?",
             Some(libc::ENOSYS) => "; is this kernel older than Linux 5.4?",
             _ => "",

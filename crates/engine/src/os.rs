@@ -41,8 +41,8 @@ pub(crate) fn spawn_without_signals<T: Send + 'static>(
     thread
 }
 
-/// Starts something that inherits the mask of this thread, with SIGTERM and the terminal's Ctrl-C
-/// held back: a process that has just begun would die of them. It lets them through by
+/// Starts something that inherits the mask of this thread, with SIGTERM and the terminal's Ctrl-C and
+/// hang-up held back: a process that has just begun would die of them. It lets them through by
 /// [`let_signals_through`] once it has handlers.
 pub(crate) fn holding_signals_back<T>(start: impl FnOnce() -> T) -> T {
     let before = mask_endings(libc::SIG_BLOCK);
@@ -51,9 +51,18 @@ pub(crate) fn holding_signals_back<T>(start: impl FnOnce() -> T) -> T {
     started
 }
 
-/// Lets SIGTERM and the terminal's Ctrl-C through to this thread, whatever it has inherited.
+/// Lets SIGTERM and the terminal's signals through to this thread, whatever it has inherited.
 pub(crate) fn let_signals_through() {
     mask_endings(libc::SIG_UNBLOCK);
+}
+
+/// Whether this process ignores a signal.
+pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: a signal's action is plain data, valid when zeroed.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: no action is given, and the pointer is to a live one that takes the present one.
+    let known = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    known == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 fn mask_endings(how: libc::c_int) -> libc::sigset_t {
@@ -61,7 +70,7 @@ fn mask_endings(how: libc::c_int) -> libc::sigset_t {
     let mut endings: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
     let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
         // SAFETY: the pointer is to a live signal set, and the signal exists.
         unsafe { libc::sigaddset(&raw mut endings, signal) };
     }

@@ -5,8 +5,10 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use eventpy::{
@@ -21,6 +23,7 @@ use seccompiler::{
 use serde::{Deserialize, Serialize};
 use support::{
     Companion, Diary, Holdings, Notes, alone, has_ended, pid_of, pump_until, signal_child,
+    wait_until,
 };
 
 #[derive(Event, Serialize, Deserialize)]
@@ -243,6 +246,202 @@ fn the_limit_of_descriptors_is_named_wherever_it_is_reached() -> eventpy::Result
         assert!(refused > 10, "a dispatcher takes more than {refused} descriptors");
         Ok(())
     })
+}
+
+/// A limit on processes holds for all but root, so that root runs this as somebody else.
+#[eventpy::test]
+fn the_limit_of_processes_is_named_wherever_it_is_reached() -> eventpy::Result<()> {
+    if support::part().is_none() {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["the_limit_of_processes_is_named_wherever_it_is_reached", "--exact"]);
+        command.args(["--nocapture", "--test-threads=1"]);
+        if rustix::process::getuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let (status, output) = Companion::run(command, "limited").wait();
+        assert!(status.success() && output.contains("1 passed"), "{status}:\n{output}");
+        return Ok(());
+    }
+    let (manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+    watch_to_the_end(manager, &flashes)?;
+    let before = Holdings::now();
+    let usual = getrlimit(Resource::Nproc);
+    let mut refused = 0;
+    // Others may start and end processes meanwhile, which counts.
+    for limit in (1..).map(|step| step * step) {
+        let (mut manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+        setrlimit(Resource::Nproc, Rlimit { current: Some(limit), ..usual.clone() })?;
+        let deployed = manager.deploy_dispatchers();
+        setrlimit(Resource::Nproc, usual.clone())?;
+        let Err(error) = deployed else {
+            see_to_the_end(manager, &flashes)?;
+            break;
+        };
+        // The dispatcher's process needs a thread, too.
+        assert!(matches!(error.kind(), ErrorKind::System | ErrorKind::Start), "{error}");
+        if error.kind() == ErrorKind::System {
+            assert!(error.to_string().contains(PROCESSES), "{error}");
+        }
+        drop(manager);
+        before.assert_nothing_added();
+        refused += 1;
+    }
+    assert!(refused > 0, "a deployment starts threads and processes");
+    Ok(())
+}
+
+/// Whoever has no rights.
+const NOBODY: u32 = 65534;
+
+/// Lets this process map so many bytes more than it does.
+fn limit_memory(more: u64) {
+    let status = std::fs::read_to_string("/proc/self/statm").expect("our memory can be read");
+    let pages = status.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
+    let mapped = pages.expect("it begins with a number") * 4096;
+    let limit = Rlimit { current: Some(mapped + more), ..getrlimit(Resource::As) };
+    setrlimit(Resource::As, limit).expect("a limit can be lowered, and raised again");
+}
+
+#[eventpy::test]
+fn a_ring_beyond_the_limit_of_memory_is_an_error_of_the_deployment() -> eventpy::Result<()> {
+    alone("a_ring_beyond_the_limit_of_memory_is_an_error_of_the_deployment", || {
+        let (manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+        watch_to_the_end(manager, &flashes)?;
+        let before = Holdings::now();
+        let usual = getrlimit(Resource::As);
+        let options = DispatcherOptions::default().buffer_bytes(1 << 30);
+        let mut manager = EventDispatchManager::new().dispatcher_with(Beacon::flashing(0), options);
+        limit_memory(1 << 28);
+        let deployed = manager.deploy_dispatchers();
+        setrlimit(Resource::As, usual)?;
+        let error = deployed.expect_err("a ring of a gigabyte does not fit");
+        assert_eq!(error.kind(), ErrorKind::System, "{error}");
+        for part in ["`Beacon`", "shared memory (mmap)", "`ulimit -v`"] {
+            assert!(error.to_string().contains(part), "{part:?} is not in: {error}");
+        }
+        before.assert_nothing_added();
+        Ok(())
+    })
+}
+
+#[eventpy::test]
+fn an_event_beyond_the_limit_of_memory_is_a_failure() -> eventpy::Result<()> {
+    alone("an_event_beyond_the_limit_of_memory_is_a_failure", || {
+        let (manager, flashes) = self::manager(Beacon { times: 1, bytes: 1 << 30, after: None });
+        let mut manager = manager;
+        let failures = Notes::new();
+        let noted = failures.clone();
+        manager.on(move |failed: &DispatcherFailed| noted.add(failed.to_string()));
+        let usual = getrlimit(Resource::As);
+        // The process of the dispatcher has the limit that its manager has at its start.
+        limit_memory(1 << 28);
+        let deployed = manager.deploy_dispatchers();
+        setrlimit(Resource::As, usual)?;
+        deployed?;
+        pump_until(&mut manager, |manager| has_ended(manager, 0))?;
+        let [failure] = &failures.take()[..] else { panic!("one failure is told") };
+        assert!(failure.contains("dispatcher `Beacon` failed"), "{failure}");
+        assert!(failure.contains("SIGABRT"), "the allocator gives up: {failure}");
+        manager.end_dispatchers()?;
+        assert_eq!(flashes.len(), 0);
+        Ok(())
+    })
+}
+
+#[eventpy::test]
+fn nothing_needs_shared_memory_that_has_a_name() -> eventpy::Result<()> {
+    alone("nothing_needs_shared_memory_that_has_a_name", || {
+        // SAFETY: this thread and what it starts get a view of the mounts of their own.
+        if unsafe { libc::unshare(libc::CLONE_FS | libc::CLONE_NEWNS) } != 0 {
+            println!("not run: mounts can't be changed here");
+            return Ok(());
+        }
+        let read_only = libc::MS_RDONLY;
+        for (what, flags) in [(c"/", libc::MS_REC | libc::MS_PRIVATE), (c"/dev/shm", read_only)] {
+            let (none, tmpfs) = (c"none".as_ptr(), c"tmpfs".as_ptr());
+            // SAFETY: all pointers are to strings, or null where that is allowed.
+            let mounted =
+                unsafe { libc::mount(none, what.as_ptr(), tmpfs, flags, std::ptr::null()) };
+            assert_eq!(mounted, 0, "{}", std::io::Error::last_os_error());
+        }
+        std::fs::write("/dev/shm/eventpy", "").expect_err("nothing can be written there");
+        let beacon = Beacon { times: FLASHES, bytes: 1000, after: None };
+        let (manager, flashes) = self::manager(beacon);
+        watch_to_the_end(manager, &flashes)
+    })
+}
+
+#[eventpy::test]
+fn two_hundred_dispatchers_run_side_by_side() -> eventpy::Result<()> {
+    alone("two_hundred_dispatchers_run_side_by_side", || {
+        const BEACONS: usize = 200;
+        let usual = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: usual.maximum, ..usual })?;
+        let (manager, flashes) = self::manager(Beacon::flashing(FLASHES));
+        watch_to_the_end(manager, &flashes)?;
+        let before = Holdings::now();
+        let mut manager = EventDispatchManager::new();
+        for _ in 0..BEACONS {
+            manager.register_dispatcher(Beacon::flashing(10))?;
+        }
+        let noted = flashes.clone();
+        manager.on(move |flash: &Flash| noted.add(flash.number));
+        manager.deploy_dispatchers()?;
+        pump_until(&mut manager, |_| flashes.len() == 10 * BEACONS)?;
+        let report = manager.end_dispatchers()?;
+        assert!(report.is_clean(), "{report}");
+        assert!(report.dispatchers.iter().all(|of| of.counts.delivered == 10), "{report}");
+        drop(manager);
+        before.assert_nothing_added();
+        Ok(())
+    })
+}
+
+/// A dispatcher whose code handles the hang-up by itself.
+#[derive(Serialize, Deserialize)]
+struct Diver {
+    diary: Diary,
+}
+
+static HUNG_UP: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_hang_up(_: libc::c_int) {
+    HUNG_UP.store(true, Ordering::Relaxed);
+}
+
+#[eventpy::dispatcher]
+impl EventDispatcher for Diver {
+    type Events = (Flash,);
+    type State = ();
+
+    fn init(&mut self) -> eventpy::Result<()> {
+        let handler = note_hang_up as extern "C" fn(libc::c_int);
+        // SAFETY: the handler only touches an atomic, which is allowed at any time.
+        unsafe { libc::signal(libc::SIGHUP, handler as libc::sighandler_t) };
+        self.diary.write("handles")?;
+        Ok(())
+    }
+
+    fn update(&mut self, _: &mut (), emitter: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
+        emitter.wait(Duration::from_millis(1));
+        if HUNG_UP.swap(false, Ordering::Relaxed) {
+            self.diary.write("hung up")?;
+        }
+        Ok(())
+    }
+}
+
+#[eventpy::test]
+fn a_dispatcher_may_handle_the_hang_up_by_itself() -> eventpy::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let diary = Diary::new(folder.path(), "diver");
+    let mut manager = EventDispatchManager::new().dispatcher(Diver { diary: diary.clone() });
+    manager.deploy_dispatchers()?;
+    wait_until("it handles the signal", || diary.count("handles") == 1);
+    assert!(signal_child(pid_of(&manager, 0), Signal::HUP), "a child can be sent a signal");
+    wait_until("it has done so", || diary.count("hung up") == 1);
+    assert!(manager.end_dispatchers()?.is_clean());
+    Ok(())
 }
 
 #[eventpy::test]

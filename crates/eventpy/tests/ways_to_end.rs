@@ -4,10 +4,11 @@
 
 mod support;
 
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eventpy::{
     DispatcherEnded, DispatcherFailed, DispatcherOptions, DispatcherReport, DispatcherState,
@@ -309,16 +310,8 @@ ways_to_end! {
         it_is_sent(manager, Signal::TERM);
         it_ends_by_itself(manager, seen)
     });
-    not_by_sigint: Way::well(Work::Beat, |manager, seen| {
-        some_numbers_come(manager, seen)?;
-        for _ in 0..3 {
-            it_is_sent(manager, Signal::INT);
-            let so_far = seen.numbers.len();
-            pump_until(manager, |_| seen.numbers.len() > so_far + 20)?;
-        }
-        assert!(!seen.is_over(), "it goes on");
-        Ok(())
-    });
+    not_by_sigint: Way::well(Work::Beat, |manager, seen| it_survives(manager, seen, Signal::INT));
+    not_by_sighup: Way::well(Work::Beat, |manager, seen| it_survives(manager, seen, Signal::HUP));
     with_events_in_its_ring: Way::well(Work::Count(100, Then::Wait), |manager, seen| {
         wait_for_sent(manager, 0, 100);
         assert_eq!(seen.numbers.len(), 0, "nothing was pumped");
@@ -383,6 +376,21 @@ fn it_ends_by_itself(manager: &mut EventDispatchManager, seen: &Seen) -> eventpy
     Ok(())
 }
 
+fn it_survives(
+    manager: &mut EventDispatchManager,
+    seen: &Seen,
+    signal: Signal,
+) -> eventpy::Result<()> {
+    some_numbers_come(manager, seen)?;
+    for _ in 0..3 {
+        it_is_sent(manager, signal);
+        let so_far = seen.numbers.len();
+        pump_until(manager, |_| seen.numbers.len() > so_far + 20)?;
+    }
+    assert!(!seen.is_over(), "it goes on");
+    Ok(())
+}
+
 fn it_is_sent(manager: &EventDispatchManager, signal: Signal) {
     assert!(signal_child(pid_of(manager, 0), signal), "a child of ours can be sent a signal");
 }
@@ -408,7 +416,8 @@ fn sigterm_while_it_waits_for_room_is_never_a_failure() -> eventpy::Result<()> {
     Ok(())
 }
 
-/// A process that has just been started does not die of SIGTERM, nor of the terminal's Ctrl-C.
+/// A process that has just been started does not die of SIGTERM, nor of the terminal's Ctrl-C and
+/// hang-up.
 #[eventpy::test]
 fn a_signal_at_any_instant_of_a_start_keeps_no_worker_from_its_finish() -> eventpy::Result<()> {
     alone("a_signal_at_any_instant_of_a_start_keeps_no_worker_from_its_finish", || {
@@ -424,7 +433,7 @@ fn a_signal_at_any_instant_of_a_start_keeps_no_worker_from_its_finish() -> event
 
 fn signal_children_until(is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
-        let signal = if fastrand::bool() { Signal::TERM } else { Signal::INT };
+        let signal = [Signal::TERM, Signal::INT, Signal::HUP][fastrand::usize(..3)];
         children().into_iter().for_each(|pid| {
             signal_child(pid, signal);
         });
@@ -631,6 +640,30 @@ fn the_time_out_of_one_end_is_not_that_of_the_next() -> eventpy::Result<()> {
     Ok(())
 }
 
+#[eventpy::test]
+fn sixty_four_workers_finish_side_by_side() -> eventpy::Result<()> {
+    const WORKERS: u32 = 64;
+    let folder = tempfile::tempdir()?;
+    let diary = Diary::new(folder.path(), "slow");
+    let mut manager = EventDispatchManager::new();
+    for _ in 0..WORKERS {
+        manager.register_dispatcher(Slow { diary: diary.clone() })?;
+    }
+    manager.deploy_dispatchers()?;
+    pump_until(&mut manager, |_| diary.count("init") == WORKERS as usize)?;
+    let start = Instant::now();
+    let report = manager.end_dispatchers()?;
+    let took = start.elapsed();
+    assert!(report.is_clean(), "{report}");
+    let one_by_one: Duration = report.dispatchers.iter().filter_map(|of| of.finish_time).sum();
+    assert!(one_by_one >= FINISH * WORKERS);
+    assert!(took < FINISH * WORKERS / 3, "{took:?}");
+    Ok(())
+}
+
+/// How long a slow one takes to finish.
+const FINISH: Duration = Duration::from_millis(300);
+
 /// Takes much longer than a millisecond to finish, and much less than the usual time-out.
 #[derive(Serialize, Deserialize)]
 struct Slow {
@@ -653,7 +686,7 @@ impl EventDispatcher for Slow {
     }
 
     fn finish(&mut self, _: (), _: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(FINISH);
         Ok(())
     }
 }
@@ -663,8 +696,8 @@ impl EventDispatcher for Slow {
 struct Fate {
     name: &'static str,
     meet: fn(EventDispatchManager) -> eventpy::Result<()>,
-    /// Its exit code; none if a signal ends it.
-    code: Option<i32>,
+    /// How its process ends.
+    end: Exit,
 }
 
 /// Where the workers of a manager in a process of its own keep their diaries.
@@ -673,32 +706,41 @@ const FOLDER: &str = "EVENTPY_TEST_FOLDER";
 /// A test for each fate: the manager is in a process of its own, with four workers. One beats, one
 /// waits for room in its ring, and two are stuck for good.
 macro_rules! fates_of_the_manager {
-    ($($name:ident: $code:expr, $meet:expr;)*) => {$(
+    ($($name:ident: $end:expr, $meet:expr;)*) => {$(
         #[eventpy::test]
         fn $name() -> eventpy::Result<()> {
-            Fate { name: stringify!($name), meet: $meet, code: $code }.check()
+            Fate { name: stringify!($name), meet: $meet, end: $end }.check()
         }
     )*};
 }
 
 fates_of_the_manager! {
-    the_manager_is_killed: None, |_manager| stay();
-    the_manager_is_killed_while_it_waits_for_events: None, |mut manager| {
+    the_manager_is_killed: Exit::Signal(9), |_manager| stay();
+    the_manager_is_killed_while_it_waits_for_events: Exit::Signal(9), |mut manager| {
         // The worker that beats would wake it.
         pump_until(&mut manager, |_| false)?;
         Ok(())
     };
-    the_manager_exits_without_an_end: Some(7), |_manager| std::process::exit(7);
-    the_manager_aborts: None, |_manager| std::process::abort();
-    the_manager_panics: Some(101), |_manager| panic!("all is lost");
-    the_manager_returns_without_an_end: Some(0), |_manager| Ok(());
-    the_manager_becomes_another_program: Some(0), |_manager| {
+    the_manager_exits_without_an_end: Exit::Code(7), |_manager| std::process::exit(7);
+    the_manager_aborts: Exit::Signal(6), |_manager| std::process::abort();
+    the_manager_panics: Exit::Code(101), |_manager| panic!("all is lost");
+    the_manager_returns_without_an_end: Exit::Code(0), |_manager| Ok(());
+    its_group_is_interrupted: Exit::Signal(2), |_manager| meet_together(Signal::INT);
+    its_group_is_hung_up: Exit::Signal(1), |_manager| meet_together(Signal::HUP);
+    its_group_is_terminated: Exit::Signal(15), |_manager| meet_together(Signal::TERM);
+    the_manager_becomes_another_program: Exit::Code(0), |_manager| {
         use std::os::unix::process::CommandExt;
         // The process stays the same, and stays until the worker finishes.
         let flooding = format!("{}/flood.diary", std::env::var(FOLDER)?);
         let wait_for_finish = format!("until grep -q finish {flooding}; do sleep 0.01; done");
         Err(std::process::Command::new("sh").arg("-c").arg(wait_for_finish).exec().into())
     };
+}
+
+/// The signal reaches the manager and its workers at once.
+fn meet_together(signal: Signal) -> eventpy::Result<()> {
+    rustix::process::kill_current_process_group(signal)?;
+    stay()
 }
 
 fn stay() -> ! {
@@ -712,15 +754,22 @@ impl Fate {
         if support::part().is_some() {
             return self.meet_it();
         }
+        if let Exit::Signal(signal) = self.end
+            && support::is_ignored(signal)
+        {
+            println!("not run: whoever started this program has it ignore signal {signal}");
+            return Ok(());
+        }
         let folder = tempfile::tempdir()?;
         let diary = |name: &str| Diary::new(folder.path(), name);
         let mut companion = Companion::start_with(self.name, "manager", [(FOLDER, folder.path())]);
         wait_until("all workers work", || diary("manager").count("ready") > 0);
-        if self.code.is_none() {
+        if self.end == Exit::Signal(9) {
             companion.kill();
         }
         let (status, output) = companion.wait();
-        assert_eq!(status.code(), self.code, "{status}:\n{output}");
+        let end = status.code().map(Exit::Code).or(status.signal().map(Exit::Signal));
+        assert_eq!(end, Some(self.end), "{status}:\n{output}");
         companion.wait_until_gone();
         for (worker, inits, finishes) in
             [("beat", 1, 1), ("flood", 1, 1), ("spin", 1, 0), ("stuck", 0, 0)]
@@ -734,6 +783,8 @@ impl Fate {
 
     /// The process that the test is about.
     fn meet_it(self) -> eventpy::Result<()> {
+        // Signals to the group are for the manager and its workers, not for the test.
+        rustix::process::setpgid(None, None)?;
         let folder = PathBuf::from(std::env::var_os(FOLDER).expect("the test tells it"));
         let diary = |name: &str| Diary::new(&folder, name);
         let worker = |name: &str, work| Worker { diary: diary(name), work };

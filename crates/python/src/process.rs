@@ -79,7 +79,8 @@ pub(crate) fn is_ending() -> PyResult<bool> {
 pub(crate) fn wait(py: Python<'_>, seconds: f64) -> PyResult<bool> {
     let ending = ending()?;
     let time = options::seconds(seconds);
-    let slept = py.detach(|| ending.wait(time));
+    let handle_signals = || Python::attach(|py| py.check_signals());
+    let slept = py.detach(|| ending.wait(time, handle_signals))?;
     py.check_signals()?;
     Ok(slept)
 }

@@ -88,10 +88,17 @@ impl Interrupter {
 
     /// Sleeps as [`Emitter::wait`] does, without an emitter; false when the dispatcher is to end,
     /// which cuts the sleep short. Events of a batch that has not ended are not sent before it.
-    pub fn wait(&self, time: Duration) -> bool {
+    ///
+    /// # Errors
+    /// Those of `on_signal`, which is called for each signal that wakes it.
+    pub fn wait<E>(
+        &self,
+        time: Duration,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<bool, E> {
         let timed = self.0.update_in_progress().is_some();
         self.0.pause_update();
-        let slept = self.0.sleep(time);
+        let slept = self.0.sleep(time, on_signal);
         if timed {
             self.0.resume_update();
         }
@@ -192,7 +199,7 @@ where
     let control = Arc::new(control);
     let status = Arc::new(status::Status::new(descriptors.manager)?);
     if face.handle_sigterm {
-        watch::ignore_terminal_interrupt()?;
+        watch::ignore_the_terminal()?;
     }
     watch::start(&status, &control, face, setup.update_timeout, setup.end_timeout)?;
     os::let_signals_through();

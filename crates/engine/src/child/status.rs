@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use eventpy_ring::{Bell, EventBell};
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 
 use crate::waiter::{LONGEST_WAIT, timespec};
 
@@ -95,20 +96,26 @@ impl Status {
         self.manager.as_fd()
     }
 
-    /// Sleeps until the time is over or the dispatcher is to end; false for the latter.
-    pub(crate) fn sleep(&self, time: Duration) -> bool {
+    /// Sleeps until the time is over or the dispatcher is to end; false for the latter. Each signal
+    /// that wakes it is answered by `on_signal`, whose error ends the sleep.
+    pub(crate) fn sleep<E>(
+        &self,
+        time: Duration,
+        mut on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<bool, E> {
         let until = Instant::now().checked_add(time);
         while !self.is_ending() {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
-                return true;
+                return Ok(true);
             }
             let mut ended = [PollFd::new(&self.ended, PollFlags::IN)];
-            // A signal cuts the call short; then the loop looks again.
             let left = left.map(|left| timespec(left.min(LONGEST_WAIT)));
-            let _ = rustix::event::poll(&mut ended, left.as_ref());
+            if rustix::event::poll(&mut ended, left.as_ref()) == Err(Errno::INTR) {
+                on_signal()?;
+            }
         }
-        false
+        Ok(false)
     }
 
     /// Sleeps until `space` rings or the manager is gone, and unless it is `patient`, until

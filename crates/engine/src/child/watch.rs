@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::Face;
 use super::status::Status;
@@ -22,10 +22,15 @@ use crate::waiter::timespec;
 
 const LOCATE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The terminal's Ctrl-C reaches every process of its group; only the manager decides. A handler
-/// that does nothing, unlike ignoring the signal, is not passed on to programs that are started.
-pub(crate) fn ignore_terminal_interrupt() -> io::Result<()> {
+/// The terminal's Ctrl-C and its hang-up reach every process of its group; only the manager decides.
+/// If it dies of the hang-up, the watcher hears that. A handler that does nothing, unlike ignoring
+/// the signal, is not passed on to programs that are started; they ignore the hang-up if this
+/// program was started so, as by `nohup`.
+pub(crate) fn ignore_the_terminal() -> io::Result<()> {
     signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?;
+    if !os::is_ignored(SIGHUP) {
+        signal_hook::flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
+    }
     Ok(())
 }
 

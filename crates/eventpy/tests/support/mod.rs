@@ -311,6 +311,14 @@ pub fn signal_child(pid: u32, signal: Signal) -> bool {
         && rustix::process::pidfd_send_signal(&pidfd, signal).is_ok()
 }
 
+/// Whether this process ignores a signal, as one does that a shell has started in the background.
+pub fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("our status can be read");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.expect("it tells what is ignored") & (1 << (signal - 1)) != 0
+}
+
 /// What this process holds of the operating system.
 #[derive(Debug)]
 pub struct Holdings {
