@@ -13,6 +13,7 @@ mod report;
 #[cfg(test)]
 mod tidy;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -22,7 +23,10 @@ use faces::Faces;
 use python::{Environment, Interpreter, NATIVE_PACKAGE};
 use report::Report;
 
-/// What `cargo xtask test` kills, unless told otherwise.
+/// What `cargo xtask storm` kills, unless told otherwise.
+const MANY_KILLS: u32 = 10_000;
+
+/// What the storm of `cargo xtask test` kills.
 const STORM_KILLS: u32 = 2000;
 
 /// What the storm among the ordinary tests kills, which are built without optimisation.
@@ -46,7 +50,7 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         seconds: u32,
     },
-    /// Run every check: lint, tests, kill storm, models, Miri.
+    /// Run every check: lint, tests, kill storm, models, Miri, ThreadSanitizer.
     Test {
         /// Run the Python tests with CPython 3.9 to 3.13 too, as far as this machine has them.
         #[arg(long)]
@@ -71,6 +75,8 @@ enum Command {
     Miri,
     /// Check licences, sources and known vulnerabilities of the dependencies; needs cargo-deny.
     Deny,
+    /// Look for data races with ThreadSanitizer; needs a nightly toolchain with rust-src.
+    Tsan,
     /// Feed a fuzz target until it fails or the time is over; needs nightly and cargo-fuzz.
     Fuzz {
         /// The target: a file in fuzz/fuzz_targets, or `codec`, which compares the Python codec with
@@ -90,7 +96,7 @@ enum Command {
     /// Kill dispatcher processes at random instants and check what arrived.
     Storm {
         /// How many to kill.
-        #[arg(long, default_value_t = STORM_KILLS)]
+        #[arg(long, default_value_t = MANY_KILLS)]
         kills: u32,
     },
 }
@@ -113,6 +119,7 @@ fn main() -> ExitCode {
         Command::Loom => run_one("loom models", loom()),
         Command::Miri => run(miri),
         Command::Soak { minutes } => run(|report| soak(minutes, report)),
+        Command::Tsan => run(tsan),
         Command::Storm { kills } => run_one("kill storm", storm(kills)),
         Command::Test { all_interpreters } => run(|report| test(all_interpreters, report)),
     }
@@ -146,6 +153,7 @@ fn test(all_interpreters: bool, report: &mut Report) {
     report.step("kill storm", storm(STORM_KILLS));
     report.step("loom models", loom());
     miri(report);
+    tsan(report);
 }
 
 fn lint(environment: Option<&Environment>, report: &mut Report) {
@@ -223,6 +231,35 @@ fn miri(report: &mut Report) {
     } else {
         report.not_run("Miri", "there is no nightly toolchain with the miri component");
     }
+}
+
+/// Miri runs one thread at a time and looks at each access; this runs them side by side, and many
+/// more of them. Fences it does not know: what only they order, the ring's tests do word by word.
+fn tsan(report: &mut Report) {
+    let title = "ThreadSanitizer";
+    let Some(host) = nightly_with_source() else {
+        report.not_run(title, "there is no nightly toolchain with the rust-src component");
+        return;
+    };
+    let ring = ["eventpy-ring", "--test", "threads", "--test", "records", "--test", "displaceable"];
+    let engine = ["eventpy-engine", "--lib"];
+    for tests in [&ring[..], &engine] {
+        let call = Call::nightly("test")
+            // The standard library too must be built for it, and what runs in the build must not.
+            .args(["-Zbuild-std", "--target", &host, "-p"])
+            .args(tests)
+            .env("RUSTFLAGS", "-Zsanitizer=thread --cfg tsan")
+            .target_dir("tsan");
+        report.step(format!("{title}: {}", tests[0]), call);
+    }
+}
+
+/// The machine that the nightly toolchain builds for, if it can build the standard library.
+fn nightly_with_source() -> Option<String> {
+    let rustc = |argument: &[&str]| Call::new("rustc").arg("+nightly").args(argument).output();
+    let library = Path::new(&rustc(&["--print", "sysroot"])?).join("lib/rustlib/src/rust/library");
+    let version = rustc(&["-vV"]).filter(|_| library.exists())?;
+    version.lines().find_map(|line| line.strip_prefix("host: ")).map(String::from)
 }
 
 fn fuzz(target: &str, seconds: u32) -> Call {
