@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -179,6 +180,21 @@ def test_the_process_is_like_the_managers(monkeypatch: pytest.MonkeyPatch) -> No
     masks = dict(line.split(":\t") for line in signals.splitlines())
     assert int(masks["SigBlk"], 16) == 0, "programs of a dispatcher begin with all signals"
     assert int(masks["SigIgn"], 16) & 0b10 == 0, "and can be interrupted"
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+def test_programs_of_a_dispatcher_ignore_a_hang_up_if_the_manager_does(
+    handler: signal.Handlers,
+) -> None:
+    collector = everything()
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with EventDispatchManager(Environment(), collector) as manager:
+            pump_until(manager, lambda: collector.is_over)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    masks = dict(line.split(":\t") for line in collector.texts[2].splitlines())
+    assert int(masks["SigIgn"], 16) & 1 == (handler is signal.SIG_IGN)
 
 
 def test_flags_of_the_interpreter_are_passed_on(tmp_path: Path) -> None:

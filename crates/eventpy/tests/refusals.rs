@@ -270,9 +270,9 @@ fn the_limit_of_processes_is_named_wherever_it_is_reached() -> eventpy::Result<(
     // Others may start and end processes meanwhile, which counts.
     for limit in (1..).map(|step| step * step) {
         let (mut manager, flashes) = self::manager(Beacon::flashing(FLASHES));
-        setrlimit(Resource::Nproc, Rlimit { current: Some(limit), ..usual.clone() })?;
+        setrlimit(Resource::Nproc, Rlimit { current: Some(limit), ..usual })?;
         let deployed = manager.deploy_dispatchers();
-        setrlimit(Resource::Nproc, usual.clone())?;
+        setrlimit(Resource::Nproc, usual)?;
         let Err(error) = deployed else {
             see_to_the_end(manager, &flashes)?;
             break;
