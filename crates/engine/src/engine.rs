@@ -502,6 +502,9 @@ fn attend_one(
     // First the exit, then the messages: what it said before it went is there by then.
     let exit = link.process.try_wait();
     let now = Instant::now();
+    if exit.is_some() {
+        link.hear_no_more();
+    }
     let mut received = link.receive(messages);
     while exit.is_some() && matches!(received, Ok(Heard::More)) {
         received = link.receive(messages);
@@ -509,7 +512,7 @@ fn attend_one(
     if exit.is_some() {
         // The process stays readable, and there is nothing more to be told of it.
         runtime.unwatch(link);
-    } else if matches!(received, Ok(Heard::Closed)) {
+    } else if link.is_closed() {
         runtime.unwatch_control(link);
     }
     for message in messages.drain(..) {

@@ -17,7 +17,7 @@
 //! | `latest` | the queue of rings that have a `latest` type |
 //! | `link` | one process: command socket, ring, segments |
 //! | `record` | one event's bytes |
-//! | `process`, `control`, `waiter`, `attention`, `os` | the operating system |
+//! | `process`, `control`, `space`, `waiter`, `attention`, `os` | the operating system |
 //!
 //! In a dispatcher's process: [`child`]. Both sides: `protocol`, `options`, `report`, `error`.
 
@@ -37,6 +37,7 @@ mod protocol;
 mod pump;
 mod record;
 mod report;
+mod space;
 mod waiter;
 
 pub use engine::{DispatcherId, Engine};
