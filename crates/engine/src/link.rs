@@ -57,6 +57,8 @@ impl Link {
     ) -> Result<Link, Error> {
         let name = &spec.name;
         let system = |what: &str, source: io::Error| start_error(name, what, source);
+        let (control, theirs) =
+            Control::pair().map_err(|error| system("make its command socket", error))?;
         let (space, heard) =
             SpaceBell::pair().map_err(|error| system("make a bell (socketpair)", error))?;
         let data = EventBell::new().map_err(|error| system("make a bell (eventfd)", error))?;
@@ -68,8 +70,6 @@ impl Link {
                 .map_err(|error| create_error(name, error))?;
         let payload =
             eventpy_ring::parcel(&spec.payload).map_err(|error| create_error(name, error))?;
-        let (control, theirs) =
-            Control::pair().map_err(|error| system("make its command socket", error))?;
         let setup = ToChild::Setup(setup(spec, deliveries, barriers));
         control
             .send(

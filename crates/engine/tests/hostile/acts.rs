@@ -249,7 +249,7 @@ fn a_socket_closed_before_loaded(child: &mut Hostile) {
 }
 
 fn a_grandchild_keeps_the_socket_before_loaded(child: &mut Hostile) {
-    if fork() {
+    if fork().is_none() {
         child.stay_until_hung_up();
     }
     exit(3);
@@ -578,7 +578,7 @@ fn it_does_not_listen(child: &mut Hostile) {
 
 fn a_grandchild_is_left(child: &mut Hostile) {
     child.begin_well();
-    if fork() {
+    if fork().is_none() {
         child.stay_until_hung_up();
     }
     exit(3);
@@ -591,7 +591,7 @@ fn a_grandchild_floods_the_socket(child: &mut Hostile) {
     let memory = memory(4096, SIZE_SEALS);
     let segment = postcard::to_stdvec(&Says::Segment { id: 0, bytes: 4096, slots: 1 }).unwrap();
     for _ in 0..3 {
-        if fork() {
+        if fork().is_none() {
             while child.send(&segment, &[memory.as_fd()]) != Err(Errno::PIPE) {}
             exit(0);
         }
@@ -602,7 +602,7 @@ fn a_grandchild_floods_the_socket(child: &mut Hostile) {
 
 fn a_grandchild_floods_the_ring(child: &mut Hostile) {
     child.begin_well();
-    if fork() {
+    if fork().is_none() {
         for number in 3.. {
             while child.tail() - child.head() > child.capacity() / 2 {
                 if child.is_hung_up() {

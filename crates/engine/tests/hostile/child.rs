@@ -17,6 +17,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
+use rustix::process::{Pid, WaitOptions};
 use serde::{Deserialize, Serialize};
 
 /// Bytes before the first record.
@@ -254,12 +255,23 @@ pub fn file() -> OwnedFd {
     file.into()
 }
 
-/// Whether this is the copy. Of this process only one thread may be left.
-pub fn fork() -> bool {
-    // SAFETY: this process has one thread, so that the copy has all that the original has.
+/// The process of a copy, or `None` in the copy itself, which has this thread alone.
+pub fn fork() -> Option<Pid> {
+    // SAFETY: the copy allocates at most, which the C library allows after a fork.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "a process can be forked");
-    pid == 0
+    Pid::from_raw(pid)
+}
+
+/// Ends a copy without what a program does at its end.
+pub fn leave() -> ! {
+    // SAFETY: it touches no memory.
+    unsafe { libc::_exit(0) }
+}
+
+pub fn wait_for(copy: Pid) {
+    let exited = rustix::process::waitpid(Some(copy), WaitOptions::empty());
+    assert!(exited.is_ok_and(|exited| exited.is_some()), "a copy can be waited for");
 }
 
 fn receive(control: &OwnedFd) -> (Vec<u8>, Vec<OwnedFd>) {

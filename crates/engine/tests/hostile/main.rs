@@ -50,6 +50,7 @@ fn main() {
         trial("scribbles", scribbles),
         trial("scribbles_in_a_displaceable_ring", scribbles_in_a_displaceable_ring),
         trial("it_is_restarted_and_claims_everything_again", restarted_with_all_counters),
+        trial("a_forked_copy_gives_no_payload_back", a_forked_copy_gives_no_payload_back),
     ]);
     // What a process holds can only be counted for one test at a time.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
@@ -289,6 +290,48 @@ fn restarted_with_all_counters() {
     }
 }
 
+/// What one of two copies gives back, the dispatcher would write over under the eyes of the other.
+fn a_forked_copy_gives_no_payload_back() {
+    let sizes = (0..8).map(|number| (400_000 + number).to_string()).collect::<Vec<_>>().join(",");
+    let mut source = spec("sizes", &sizes, &[]);
+    source.options = DispatcherOptions::default().large_bytes(1 << 20);
+    let mut engine = Engine::new();
+    engine.add(source).expect("the options are in order");
+    engine.deploy(&Selection::All).expect("it can be loaded");
+    engine.begin_pump(&Selection::All, Pump::Wait(WATCHDOG)).expect("it is deployed");
+    let payload = match engine.next_delivery() {
+        Some(Yield::Record(record)) => record.into_large().ok().expect("it is large"),
+        _ => panic!("the first is an event"),
+    };
+    engine.stop_pump();
+    let bytes = || {
+        let mut bytes = vec![0; payload.len()];
+        payload.copy_to(&mut bytes);
+        bytes
+    };
+    let before = bytes();
+    assert!(sources::is_pattern(&before));
+    // Only two of its events fit: it waits for memory.
+    let stats = engine.stats().dispatchers;
+    let pid = stats[0].pid.expect("it runs");
+    let is_asleep = || state(pid) == Some('S');
+    wait_until(|| engine.stats().dispatchers[0].counts.sent == 2 && is_asleep());
+    match child::fork() {
+        None => {
+            drop(payload);
+            child::leave();
+        }
+        Some(copy) => child::wait_for(copy),
+    }
+    wait_until(is_asleep);
+    assert!(bytes() == before, "it was written over");
+    drop(payload);
+    while engine.end_report().dispatchers[0].counts.delivered < 8 {
+        engine.begin_pump(&Selection::All, Pump::Wait(WATCHDOG)).expect("it is deployed");
+        while engine.next_delivery().is_some() {}
+    }
+}
+
 /// What this process holds of the operating system.
 #[derive(Debug, PartialEq)]
 struct Holdings {
@@ -332,6 +375,19 @@ fn descriptors() -> Vec<(String, String)> {
         .collect();
     all.sort();
     all
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        std::thread::yield_now();
+    }
+}
+
+/// The state of a process's first thread, as ps shows it.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// The processes that this one has started and not reaped.
