@@ -196,6 +196,11 @@ impl Dispatcher {
         &self.deliveries
     }
 
+    /// Whether its process may take records back out of the ring.
+    pub(crate) fn is_displaceable(&self) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.displaces())
+    }
+
     /// Takes a process that was just started.
     pub(crate) fn begin(&mut self, link: Link, now: Instant) {
         self.link = Some(link);
@@ -457,12 +462,13 @@ impl Dispatcher {
             return Ok(false);
         };
         let Some(queued) = queue.pop() else { return Ok(false) };
-        self.tallies[usize::from(queued.type_id) - 1].delivered += 1;
+        let type_id = queued.type_id;
         self.current = if queued.is_large {
-            Current::Large(queued.type_id, large_payload(link, &queued.payload)?)
+            Current::Large(type_id, large_payload(link, &queued.payload)?)
         } else {
             Current::Queue(queued)
         };
+        self.tallies[usize::from(type_id) - 1].delivered += 1;
         Ok(true)
     }
 
