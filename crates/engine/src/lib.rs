@@ -19,7 +19,7 @@
 //! | `record` | one event's bytes |
 //! | `process`, `control`, `space`, `waiter`, `attention`, `os` | the operating system |
 //!
-//! In a dispatcher's process: [`child`]. Both sides: `protocol`, `options`, `report`, `error`.
+//! In a dispatcher's process: [`child`]. For fuzzing: `stage`. Both sides: `protocol`, `options`, `report`, `error`.
 
 mod attention;
 pub mod child;
@@ -38,6 +38,8 @@ mod pump;
 mod record;
 mod report;
 mod space;
+#[doc(hidden)]
+pub mod stage;
 mod waiter;
 
 pub use engine::{DispatcherId, Engine};

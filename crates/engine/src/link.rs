@@ -62,9 +62,7 @@ impl Link {
         let (space, heard) =
             SpaceBell::pair().map_err(|error| system("make a bell (socketpair)", error))?;
         let data = EventBell::new().map_err(|error| system("make a bell (eventfd)", error))?;
-        let displaceable = deliveries
-            .iter()
-            .any(|delivery| matches!(delivery, Delivery::Latest | Delivery::DropOldest));
+        let displaceable = deliveries.iter().any(|delivery| delivery.displaces());
         let (consumer, ring) =
             eventpy_ring::create(spec.options.buffer_bytes, displaceable, Arc::new(space))
                 .map_err(|error| create_error(name, error))?;
@@ -81,18 +79,28 @@ impl Link {
         let process = Process::start(&spec.launch, theirs).map_err(|error| {
             system(&format!("start `{}`", spec.launch.program.display()), error)
         })?;
-        let segments = (0..MAX_SEGMENTS).map(|_| None).collect();
-        Ok(Link {
+        Ok(Link::new(process, consumer, control, data, spec.options.large_bytes))
+    }
+
+    /// What there is of a process that has its setup.
+    pub(crate) fn new(
+        process: Process,
+        consumer: Consumer<SpaceBell>,
+        control: Control,
+        data: EventBell,
+        large_bytes: usize,
+    ) -> Link {
+        Link {
             process,
             consumer,
             control,
             data,
-            segments,
+            segments: (0..MAX_SEGMENTS).map(|_| None).collect(),
             inbox: VecDeque::new(),
             reports: 0,
             closed: false,
-            large_bytes: spec.options.large_bytes,
-        })
+            large_bytes,
+        }
     }
 
     /// Takes the messages that are there now, oldest first.

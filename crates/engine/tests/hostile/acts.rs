@@ -110,6 +110,14 @@ pub const CASES: &[Case] = &[
         a_large_record_of_a_segment_never_sent,
         Fails(&["its ring is broken", "segment 7, which was never sent"]),
     ),
+    Case {
+        options: |options| options.delivery(Delivery::Latest),
+        ..case(
+            "a_large_record_of_a_segment_never_sent_latest",
+            a_large_record_of_a_segment_never_sent,
+            Fails(&["its ring is broken", "segment 7, which was never sent"]),
+        )
+    },
     case(
         "a_large_record_of_no_possible_segment",
         a_large_record_of_no_possible_segment,
