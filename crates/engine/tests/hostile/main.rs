@@ -27,6 +27,9 @@ use libtest_mimic::{Arguments, Trial};
 /// Nothing takes so long unless something hangs.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
+/// The memory, in bytes, that no test makes the manager take: a few rings and messages.
+const MOST_MEMORY: u64 = 32 << 20;
+
 /// How long each step of a hostile dispatcher's ending takes.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -69,7 +72,7 @@ fn act_named(name: &str) -> fn(&mut Hostile) {
 /// A test under a watchdog, after which this process holds what it held before.
 fn trial(name: &'static str, test: impl FnOnce() + Send + 'static) -> Trial {
     Trial::test(name, move || {
-        let before = Holdings::now();
+        let (before, peak) = (Holdings::now(), peak_memory());
         let (done, is_done) = mpsc::channel::<()>();
         let watchdog = std::thread::spawn(move || {
             if is_done.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout) {
@@ -81,6 +84,8 @@ fn trial(name: &'static str, test: impl FnOnce() + Send + 'static) -> Trial {
         drop(done);
         watchdog.join().expect("a watchdog does not panic");
         before.assert_nothing_added();
+        let grown = peak_memory() - peak;
+        assert!(grown < MOST_MEMORY, "{grown} bytes more at one time than ever before");
         Ok(())
     })
 }
@@ -387,6 +392,14 @@ impl Holdings {
             std::thread::yield_now();
         }
     }
+}
+
+/// The most memory that this process ever had at one time, in bytes.
+fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("our state can be read");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kilobytes.expect("the kernel tells it") * 1024
 }
 
 fn descriptors() -> Vec<(String, String)> {
