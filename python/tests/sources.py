@@ -390,3 +390,16 @@ class Sized(EventDispatcher):
         return Text("x" * self.size)
 
     def finish(self) -> None: ...
+
+
+class Chatty(EventDispatcher):
+    """Sends a text every few milliseconds."""
+
+    def __init__(self) -> None:
+        super().__init__(Text)
+
+    def update(self) -> Text:
+        self.wait(0.03)
+        return Text("chat")
+
+    def finish(self) -> None: ...
