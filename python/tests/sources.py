@@ -110,7 +110,7 @@ class Blocked(EventDispatcher):
     """Blocks in `update` as only a signal can end."""
 
     def __init__(self, where: str, **options: Any) -> None:
-        super().__init__(Text, end_timeout=0.3, **options)
+        super().__init__(Text, end_timeout=1.0, **options)
         self.where = where
 
     def update(self) -> None:
