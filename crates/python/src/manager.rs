@@ -4,9 +4,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use eventpy_engine::{
-    DispatcherId, DispatcherSpec, Engine, Error, Launch, Pump, Selection, Sleep, Woken,
-};
+use eventpy_engine::{DispatcherId, DispatcherSpec, Engine, Launch, Pump, Selection, Sleep, Woken};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyType};
