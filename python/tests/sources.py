@@ -35,6 +35,36 @@ class Undeclared(Event):
     pass
 
 
+class ThreadedNumber(Event):
+    def __init__(self, thread: int, n: int) -> None:
+        self.thread = thread
+        self.n = n
+
+
+class Threads(EventDispatcher):
+    """Sends numbers from several threads at once, through a ring with room for few."""
+
+    def __init__(self, threads: int, numbers: int) -> None:
+        super().__init__(ThreadedNumber, buffer_bytes=4096)
+        self.threads = threads
+        self.numbers = numbers
+
+    def send(self, thread: int) -> None:
+        for number in range(self.numbers):
+            self.emit(ThreadedNumber(thread, number))
+
+    def update(self) -> None:
+        threads = [threading.Thread(target=self.send, args=(n,)) for n in range(self.threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.end()
+
+    def finish(self) -> None:
+        pass
+
+
 class Counter(EventDispatcher):
     """Sends numbers from 0, and -1 from `finish`; then waits."""
 

@@ -7,6 +7,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import os
 import uuid
 from typing import Any
 
@@ -146,3 +147,8 @@ def attributes(draw: st.DrawFn, values: st.SearchStrategy[list[Any]]) -> dict[st
     found = draw(values)
     names = draw(st.lists(attribute_names, min_size=len(found), max_size=len(found), unique=True))
     return dict(zip(names, found))
+
+
+def examples(count: int) -> int:
+    """How many examples a test tries: `EVENTPY_EXAMPLES_FACTOR` times as many as ordinarily."""
+    return count * int(os.environ.get("EVENTPY_EXAMPLES_FACTOR", "1"))

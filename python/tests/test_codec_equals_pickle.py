@@ -17,7 +17,9 @@ import strategies
 from codec_pair import PICKLED, TYPED, TYPED_SHARED, Pair, by_pickle
 from likeness import assert_alike
 
-thorough = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+thorough = settings(
+    max_examples=strategies.examples(400), deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def check(event: Any, pair: Pair | None = None) -> None:

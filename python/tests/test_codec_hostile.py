@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sample_events as events
+import strategies
 from codec_pair import PICKLED_WITH_BUFFERS, TYPED, TYPED_SHARED, Pair
 from eventpy import EventError
 from eventpy._eventpy import ALIGNMENT, HEAD_BYTES, Decoder, leading_bytes
@@ -22,7 +23,7 @@ RICH = events.Tick(
     {SHARED: {1, 2}, 2: frozenset({"a"}), (3,): {"deep": [[[SHARED]]]}},
 )
 TICK = pickle.dumps(events.Tick, 5)
-often = settings(max_examples=1500, deadline=None)
+often = settings(max_examples=strategies.examples(1500), deadline=None)
 
 
 def decoder() -> Any:

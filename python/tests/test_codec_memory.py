@@ -144,7 +144,9 @@ class Noisy:
                 len(found)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=strategies.examples(60), deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(strategies.attributes(strategies.mixed_graphs))
 def test_the_garbage_collector_may_run_at_any_time(attributes: dict[str, Any]) -> None:
     pair = Pair()

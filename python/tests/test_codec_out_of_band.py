@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import sample_events as events
+import strategies
 from codec_pair import PICKLED, PICKLED_WITH_BUFFERS, Pair, by_pickle
 from eventpy import EventError
 from eventpy._eventpy import ALIGNMENT, leading_bytes
@@ -19,7 +20,9 @@ from likeness import assert_alike
 numpy = pytest.importorskip("numpy")
 arrays_of = pytest.importorskip("hypothesis.extra.numpy")
 
-thorough = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+thorough = settings(
+    max_examples=strategies.examples(400), deadline=None, suppress_health_check=list(HealthCheck)
+)
 dtypes = arrays_of.scalar_dtypes() | arrays_of.array_dtypes() | arrays_of.nested_dtypes()
 arrays = arrays_of.arrays(dtypes, arrays_of.array_shapes(min_dims=0, min_side=0, max_side=5))
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from eventpy import EventDispatchManager
+from eventpy import DispatcherEnded, DispatcherFailed, EventDispatchManager
 from pumping import Collector, pump_until, wait_until
-from sources import Counter, Number
+from sources import Counter, Number, ThreadedNumber, Threads
 
 if TYPE_CHECKING:
     from eventpy import DispatcherReport
@@ -63,3 +63,15 @@ def test_a_delivery_may_be_set_per_type(delivery: str) -> None:
     with EventDispatchManager(dispatcher, collector) as manager:
         wait_until(lambda: manager.stats()["Counter"].sent >= 100)
         assert manager.invoke_dispatch() == (1 if delivery == "latest" else 100)
+
+
+def test_threads_of_a_dispatcher_may_send_at_once() -> None:
+    collector = Collector(ThreadedNumber, DispatcherEnded, DispatcherFailed)
+    with EventDispatchManager(Threads(4, 3000), collector) as manager:
+        pump_until(manager, lambda: collector.is_over)
+        report = manager.end_dispatchers()["Threads"]
+    events = collector.of(ThreadedNumber)
+    assert not collector.of(DispatcherFailed)
+    assert report.delivered == len(events) == 4 * 3000
+    for thread in range(4):
+        assert [event.n for event in events if event.thread == thread] == [*range(3000)]

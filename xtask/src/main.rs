@@ -13,6 +13,7 @@ mod report;
 #[cfg(test)]
 mod tidy;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -22,7 +23,10 @@ use faces::Faces;
 use python::{Environment, Interpreter, NATIVE_PACKAGE};
 use report::Report;
 
-/// What `cargo xtask test` kills, unless told otherwise.
+/// What `cargo xtask storm` kills, unless told otherwise.
+const MANY_KILLS: u32 = 10_000;
+
+/// What the storm of `cargo xtask test` kills.
 const STORM_KILLS: u32 = 2000;
 
 /// What the storm among the ordinary tests kills, which are built without optimisation.
@@ -46,7 +50,7 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         seconds: u32,
     },
-    /// Run every check: lint, tests, kill storm, models, Miri.
+    /// Run every check: lint, tests, kill storm, models, Miri, ThreadSanitizer.
     Test {
         /// Run the Python tests with CPython 3.9 to 3.13 too, as far as this machine has them.
         #[arg(long)]
@@ -69,19 +73,30 @@ enum Command {
     Loom,
     /// Run the ring's tests in Miri; needs a nightly toolchain with miri.
     Miri,
+    /// Check licences, sources and known vulnerabilities of the dependencies; needs cargo-deny.
+    Deny,
+    /// Look for data races with ThreadSanitizer; needs a nightly toolchain with rust-src.
+    Tsan,
     /// Feed a fuzz target until it fails or the time is over; needs nightly and cargo-fuzz.
     Fuzz {
-        /// The target, a file in fuzz/fuzz_targets.
+        /// The target: a file in fuzz/fuzz_targets, or `codec`, which compares the Python codec with
+        /// pickle on any toolchain.
         #[arg(default_value = "hostile_ring")]
         target: String,
         /// How long to run.
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Run for long, in Rust and in Python at the same time: nothing may grow, every count is exact.
+    Soak {
+        /// How long to run.
+        #[arg(long, default_value_t = 10.0)]
+        minutes: f64,
+    },
     /// Kill dispatcher processes at random instants and check what arrived.
     Storm {
         /// How many to kill.
-        #[arg(long, default_value_t = STORM_KILLS)]
+        #[arg(long, default_value_t = MANY_KILLS)]
         kills: u32,
     },
 }
@@ -92,6 +107,10 @@ fn main() -> ExitCode {
         Command::Bench { faces, tachyon, arguments } => {
             faces.run(bench(tachyon, &arguments), || python::bench(&arguments))
         }
+        Command::Deny => run(deny),
+        Command::Fuzz { target, seconds } if target == "codec" => {
+            run(|report| python::fuzz_codec(seconds, report))
+        }
         Command::Fuzz { target, seconds } => fuzz(&target, seconds).become_it(),
         Command::Lint => run(|report| {
             let environment = python::test_environment(report);
@@ -99,6 +118,8 @@ fn main() -> ExitCode {
         }),
         Command::Loom => run_one("loom models", loom()),
         Command::Miri => run(miri),
+        Command::Soak { minutes } => run(|report| soak(minutes, report)),
+        Command::Tsan => run(tsan),
         Command::Storm { kills } => run_one("kill storm", storm(kills)),
         Command::Test { all_interpreters } => run(|report| test(all_interpreters, report)),
     }
@@ -128,9 +149,11 @@ fn test(all_interpreters: bool, report: &mut Report) {
     if all_interpreters {
         python::test_everywhere(report);
     }
+    deny(report);
     report.step("kill storm", storm(STORM_KILLS));
     report.step("loom models", loom());
     miri(report);
+    tsan(report);
 }
 
 fn lint(environment: Option<&Environment>, report: &mut Report) {
@@ -156,6 +179,39 @@ fn workspace(subcommand: &str) -> Call {
     }
 }
 
+fn deny(report: &mut Report) {
+    if !Call::cargo("deny").arg("--version").succeeds() {
+        return report.not_run("the check of the dependencies", "cargo-deny is not installed");
+    }
+    let check =
+        |what: &[&str]| Call::cargo("deny").args(["check", "--hide-inclusion-graph"]).args(what);
+    report.step("licences and sources", check(&["bans", "licenses", "sources"]));
+    if Call::cargo("deny").args(["fetch", "db"]).succeeds() {
+        report.step("advisories", check(&["advisories"]));
+    } else {
+        report.not_run("the check for advisories", "their database can't be reached");
+    }
+}
+
+fn soak(minutes: f64, report: &mut Report) {
+    let seconds = (minutes * 60.0).to_string();
+    let rust = Call::cargo("test").args([
+        "--release",
+        "-p",
+        "eventpy",
+        "--test",
+        "soak",
+        "--",
+        "--nocapture",
+    ]);
+    let python = python::test_environment(report);
+    let python = python.map(|environment| ("soak in Python", python::soak(&environment)));
+    let steps = [Some(("soak in Rust", rust)), python].into_iter().flatten();
+    report.steps_side_by_side(
+        steps.map(|(title, call)| (title, call.env("EVENTPY_SOAK_SECONDS", &seconds))),
+    );
+}
+
 fn storm(kills: u32) -> Call {
     Call::cargo("test")
         .args(["--release", "-p", "eventpy", "--test", "kill_storm", "--", "--nocapture"])
@@ -175,6 +231,35 @@ fn miri(report: &mut Report) {
     } else {
         report.not_run("Miri", "there is no nightly toolchain with the miri component");
     }
+}
+
+/// Miri runs one thread at a time and looks at each access; this runs them side by side, and many
+/// more of them. Fences it does not know: what only they order, the ring's tests do word by word.
+fn tsan(report: &mut Report) {
+    let title = "ThreadSanitizer";
+    let Some(host) = nightly_with_source() else {
+        report.not_run(title, "there is no nightly toolchain with the rust-src component");
+        return;
+    };
+    let ring = ["eventpy-ring", "--test", "threads", "--test", "records", "--test", "displaceable"];
+    let engine = ["eventpy-engine", "--lib"];
+    for tests in [&ring[..], &engine] {
+        let call = Call::nightly("test")
+            // The standard library too must be built for it, and what runs in the build must not.
+            .args(["-Zbuild-std", "--target", &host, "-p"])
+            .args(tests)
+            .env("RUSTFLAGS", "-Zsanitizer=thread --cfg tsan")
+            .target_dir("tsan");
+        report.step(format!("{title}: {}", tests[0]), call);
+    }
+}
+
+/// The machine that the nightly toolchain builds for, if it can build the standard library.
+fn nightly_with_source() -> Option<String> {
+    let rustc = |argument: &[&str]| Call::new("rustc").arg("+nightly").args(argument).output();
+    let library = Path::new(&rustc(&["--print", "sysroot"])?).join("lib/rustlib/src/rust/library");
+    let version = rustc(&["-vV"]).filter(|_| library.exists())?;
+    version.lines().find_map(|line| line.strip_prefix("host: ")).map(String::from)
 }
 
 fn fuzz(target: &str, seconds: u32) -> Call {

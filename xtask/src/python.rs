@@ -6,6 +6,7 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use crate::call::{Call, target};
 use crate::report::Report;
@@ -165,6 +166,23 @@ pub fn lint(environment: &Environment, report: &mut Report) {
 /// Runs the Python tests.
 pub fn test(environment: &Environment, report: &mut Report) {
     report.step("Python tests", environment.module("pytest").arg("python/tests"));
+}
+
+/// Runs the property tests of the codec with ever new examples until the time is over.
+pub fn fuzz_codec(seconds: u32, report: &mut Report) {
+    let Some(environment) = test_environment(report) else { return };
+    let end = Instant::now() + Duration::from_secs(seconds.into());
+    let tests = ["equals_pickle", "out_of_band", "hostile"];
+    let files = tests.map(|test| format!("python/tests/test_codec_{test}.py"));
+    let pass = || environment.module("pytest").args(&files);
+    while report.step("codec against pickle", pass().env("EVENTPY_EXAMPLES_FACTOR", "5"))
+        && Instant::now() < end
+    {}
+}
+
+/// The test that runs for long.
+pub fn soak(environment: &Environment) -> Call {
+    environment.module("pytest").args(["-s", "python/tests/test_soak.py"])
 }
 
 /// Runs the Python tests with every interpreter that the package is for.

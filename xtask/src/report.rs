@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{ExitCode, Stdio};
+use std::thread;
 use std::time::Instant;
 
 use crate::call::Call;
@@ -42,6 +43,28 @@ impl Report {
             self.tests.failed = self.tests.failed.max(failed_before + 1);
         }
         success
+    }
+
+    /// Runs steps at the same time; their output mixes line by line.
+    pub fn steps_side_by_side(&mut self, steps: impl IntoIterator<Item = (&'static str, Call)>) {
+        let reports: Vec<Report> = thread::scope(|scope| {
+            let start = |(title, call)| {
+                scope.spawn(move || {
+                    let mut report = Report::default();
+                    report.step(title, call);
+                    report
+                })
+            };
+            let running: Vec<_> = steps.into_iter().map(start).collect();
+            running.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        });
+        for Report { tests, failed_steps, notes } in reports {
+            self.tests.passed += tests.passed;
+            self.tests.failed += tests.failed;
+            self.tests.skipped += tests.skipped;
+            self.failed_steps.extend(failed_steps);
+            self.notes.extend(notes);
+        }
     }
 
     /// Notes that a step can't be run on this machine.

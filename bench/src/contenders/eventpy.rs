@@ -291,9 +291,9 @@ fn measure_idle(setting: &Setting) -> Result<Reading> {
 
     // The own time is read next to the wait, so that reading the others' is no part of it.
     let others_before = total_cpu_time(&dispatchers)?;
-    let (start, own_before) = (Instant::now(), cpu_time(std::process::id())?);
+    let (own_before, start) = (own_cpu_time()?, Instant::now());
     manager.invoke_dispatch_timeout(WATCHED)?;
-    let own = cpu_time(std::process::id())? - own_before;
+    let own = own_cpu_time()? - own_before;
     let used = own + (total_cpu_time(&dispatchers)? - others_before);
     let percent = used.as_secs_f64() / start.elapsed().as_secs_f64() * 100.0;
     manager.end_dispatchers()?;
@@ -318,6 +318,13 @@ fn await_idle(manager: &mut EventDispatchManager) -> Result<Vec<u32>> {
 fn is_asleep(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status"))
         .is_ok_and(|status| status.contains("State:\tS"))
+}
+
+/// The CPU time of this process. It sleeps before: the kernel accounts for the time of a thread when
+/// that leaves its core, and at best with every tick in between.
+fn own_cpu_time() -> Result<Duration> {
+    std::thread::sleep(Duration::from_millis(1));
+    cpu_time(std::process::id())
 }
 
 fn total_cpu_time(dispatchers: &[u32]) -> Result<Duration> {

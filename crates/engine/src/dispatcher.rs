@@ -615,9 +615,11 @@ impl Dispatcher {
     /// Adds what the process that is gone has counted. In a broken ring, what was sent and did not
     /// arrive is lost.
     fn count_out(&mut self) {
-        let Some(link) = &self.link else { return };
+        let Some(link) = &mut self.link else { return };
+        let uncounted = link.consumer.uncounted_drop().filter(|_| !self.poisoned);
         for (id, tally) in (1..).zip(&mut self.tallies) {
-            let (reported, dropped) = link.consumer.reported_counts(id);
+            let (reported, counted) = link.consumer.reported_counts(id);
+            let dropped = counted.saturating_add(u64::from(uncounted == Some(id)));
             tally.dropped_before =
                 tally.dropped(reported, dropped).saturating_sub(tally.passed_over);
             if self.poisoned {

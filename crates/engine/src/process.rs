@@ -56,6 +56,8 @@ impl Process {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
             Ok(None) | Err(Errno::INTR) => None,
+            // Whoever traces its children is told of their stops whatever it asks for.
+            Ok(Some(status)) if status.trapped() => None,
             Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Exit::Code(code),
                 (_, Some(signal)) => Exit::Signal(signal),

@@ -5,11 +5,19 @@ use std::time::{Duration, Instant};
 use crate::dispatcher::{Dispatcher, Life, Notice};
 use crate::engine::{DispatcherId, Engine, Notices, Runtime};
 use crate::error::{Error, ErrorKind};
+use crate::glance::Glance;
 use crate::link::Link;
 use crate::options::Selection;
 use crate::record::{Record, RingRecord};
 use crate::report::{DispatcherEnded, DispatcherFailed, DispatcherRestarted};
 use crate::waiter::{Sleep, Woken};
+
+/// How long a pump that is to wait looks at the rings before it sleeps, if events come fast. About
+/// what a sleep and a wake-up take of both sides, so that at worst twice the least time is spent.
+const SPIN_TIME: Duration = Duration::from_micros(5);
+
+/// Events come fast while sleeps are shorter than this.
+const SHORT_SLEEP: Duration = Duration::from_micros(50);
 
 /// Records of one dispatcher that are yielded before the next one has its turn.
 const TURN_RECORDS: u32 = 256;
@@ -49,6 +57,10 @@ pub(crate) struct PumpState {
     found_any: bool,
     /// The dispatcher that the next pump begins with.
     first: usize,
+    /// When the sleep began that is under way.
+    sleeps_since: Option<Instant>,
+    /// Whether the last sleep was so short that it would have been better to look a little longer.
+    spins: bool,
     pub(crate) notices: Notices,
 }
 
@@ -258,16 +270,37 @@ impl Engine {
         until: Option<Instant>,
     ) -> Result<Option<Sleep>, Error> {
         self.check_deployed("invoke_dispatch")?;
-        if !self.pump.notices.is_empty() || self.announce_sleep(which) {
+        if !self.pump.notices.is_empty() || self.spin(which, until) {
+            return Ok(None);
+        }
+        if self.announce_sleep(which) {
             self.stay_awake();
             return Ok(None);
         }
+        self.pump.sleeps_since = Some(Instant::now());
         Ok(self.runtime.as_ref().map(|runtime| runtime.sleep(until)))
+    }
+
+    /// Looks for a little longer whether there is something; true if there may be.
+    fn spin(&self, which: &Selection, until: Option<Instant>) -> bool {
+        let Some(runtime) = self.runtime.as_ref().filter(|_| self.pump.spins) else { return false };
+        let now = Instant::now();
+        let end = until.map_or(now + SPIN_TIME, |until| until.min(now + SPIN_TIME));
+        while Instant::now() < end {
+            let is_idle = |(index, glance): (usize, &Glance)| glance.is_idle() || !which.has(index);
+            if runtime.attention.is_raised() || !self.glances.iter().enumerate().all(is_idle) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     /// Takes the announcements of [`begin_sleep`](Self::begin_sleep) back.
     pub fn end_sleep(&mut self, woken: Woken) {
         self.stay_awake();
+        let slept = self.pump.sleeps_since.take().map(|since| since.elapsed());
+        self.pump.spins = slept.is_some_and(|slept| slept < SHORT_SLEEP);
         if let Some(runtime) = &self.runtime
             && woken == Woken::Process
         {

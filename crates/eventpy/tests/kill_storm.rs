@@ -10,6 +10,7 @@ mod support;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex};
@@ -21,7 +22,10 @@ use eventpy::{
 };
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use support::{Holdings, WATCHDOG, alone, assert_balanced, children, pump_until, signal_child};
+use support::{
+    Companion, Diary, Holdings, WATCHDOG, alone, assert_balanced, children, part, pump_until,
+    signal_child, wait_until,
+};
 
 /// Something with a number, and with content that follows from it.
 #[derive(Event, Serialize, Deserialize)]
@@ -119,6 +123,11 @@ impl EventDispatcher for Sender {
         }
         Ok(())
     }
+
+    fn finish(&mut self, sent: Sent, _: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
+        let name = name_of(self.number, sent.incarnation);
+        Ok(finishes(&self.folder).write(name)?)
+    }
 }
 
 impl Sent {
@@ -130,7 +139,24 @@ impl Sent {
 }
 
 fn note_of(folder: &Path, sender: usize, incarnation: u64) -> PathBuf {
-    folder.join(format!("{sender}-{incarnation:016x}"))
+    folder.join(name_of(sender, incarnation))
+}
+
+fn name_of(sender: usize, incarnation: u64) -> String {
+    format!("{sender}-{incarnation:016x}")
+}
+
+/// The names of all notes in a folder: one for each process that was in its `init`.
+fn names_of_notes(folder: &Path) -> std::io::Result<Vec<String>> {
+    let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<std::io::Result<Vec<_>>>()?;
+    let names = names.into_iter().filter_map(|name| name.into_string().ok());
+    Ok(names.filter(|name| !name.ends_with(".diary")).collect())
+}
+
+/// One line for each process that was in its `finish`.
+fn finishes(folder: &Path) -> Diary {
+    Diary::new(folder, "finishes")
 }
 
 /// Mostly small, some that fill a good part of the ring, a few that travel beside it.
@@ -317,13 +343,11 @@ fn compare_with_notes(
     dropping: &DispatcherReport,
 ) -> eventpy::Result<()> {
     let mut noted_by_dropping = 0;
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).expect("it was made of digits");
+    for name in names_of_notes(folder)? {
         let (sender, incarnation) = name.split_once('-').expect("it has two parts");
         let incarnation = u64::from_str_radix(incarnation, 16)?;
         // Empty if the process was killed before its first note.
-        let noted = fs::read(&path)?.try_into().map_or(0, u64::from_le_bytes);
+        let noted = fs::read(folder.join(&name))?.try_into().map_or(0, u64::from_le_bytes);
         if sender.parse() == Ok(DROPPING) {
             noted_by_dropping += noted;
             continue;
@@ -332,12 +356,9 @@ fn compare_with_notes(
         let possible = noted..=noted + BATCH;
         assert!(possible.contains(&delivered), "{name}: {noted} noted, {delivered} delivered");
     }
-    // A process that is killed between making way and counting that counts one too few.
-    let deaths = receiver.senders[DROPPING].deaths;
-    assert!(
-        dropping.counts.sent + deaths >= noted_by_dropping,
-        "{noted_by_dropping}: {dropping:?}"
-    );
+    let processes = receiver.senders[DROPPING].deaths + 1;
+    let possible = noted_by_dropping..=noted_by_dropping + processes * BATCH;
+    assert!(possible.contains(&dropping.counts.sent), "{possible:?}: {dropping:?}");
     Ok(())
 }
 
@@ -441,4 +462,66 @@ fn deploy_and_end(folder: &Path) -> eventpy::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where a manager that is about to be killed keeps its files.
+const FOLDER: &str = "EVENTPY_STORM_FOLDER";
+
+/// Senders that find their manager gone end within this time, or something is wrong.
+const END_TIME: Duration = Duration::from_secs(30);
+
+/// Managers are killed at any instant, with senders that are about anything: each sender that was
+/// in its `init` has one `finish`, and none is left.
+#[eventpy::test]
+fn no_kill_of_a_manager_leaves_a_sender_or_keeps_it_from_its_finish() -> eventpy::Result<()> {
+    let test = "no_kill_of_a_manager_leaves_a_sender_or_keeps_it_from_its_finish";
+    if part().is_some() {
+        return be_a_manager(&PathBuf::from(std::env::var_os(FOLDER).expect("the test tells it")));
+    }
+    let mut senders = 0;
+    for round in 0..40 {
+        let folder = tempfile::tempdir()?;
+        let mut manager = Companion::start_with(test, "manager", [(FOLDER, folder.path())]);
+        // At once, from the first sender's `init` on, or from the first parcel on.
+        wait_until("it has come so far", || match round % 4 {
+            0 => true,
+            1 => names_of_notes(folder.path()).is_ok_and(|names| !names.is_empty()),
+            _ => parcels(folder.path()).count("first") > 0,
+        });
+        std::thread::sleep(Duration::from_micros(fastrand::u64(..20_000)));
+        manager.kill();
+        let start = Instant::now();
+        let (status, output) = manager.wait();
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{output}");
+        manager.wait_until_gone();
+        assert!(start.elapsed() < END_TIME, "they took {:?}", start.elapsed());
+        let mut begun = names_of_notes(folder.path())?;
+        let mut finished = finishes(folder.path()).lines();
+        begun.sort();
+        finished.sort();
+        assert_eq!(begun, finished, "in round {round}:\n{output}");
+        senders += begun.len();
+    }
+    println!("40 managers with {senders} senders were killed");
+    assert!(senders >= 60, "{senders} of 3 x 20 were at work for sure");
+    Ok(())
+}
+
+/// Pumps until it is killed.
+fn be_a_manager(folder: &Path) -> eventpy::Result<()> {
+    let mut manager = EventDispatchManager::new().listener(Receiver::default());
+    for number in [0, 1, DROPPING] {
+        let options = options(number).end_timeout(END_TIME);
+        manager.register_dispatcher_with(Sender { number, folder: folder.into() }, options)?;
+    }
+    manager.deploy_dispatchers()?;
+    pump_until(&mut manager, |manager| receiver(manager).senders[0].parcels > 0)?;
+    parcels(folder).write("first")?;
+    pump_until(&mut manager, |_| false)?;
+    Ok(())
+}
+
+/// One line when a parcel has come.
+fn parcels(folder: &Path) -> Diary {
+    Diary::new(folder, "parcels")
 }

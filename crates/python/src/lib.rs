@@ -15,16 +15,18 @@
 //! | `large` | shared memory as a Python buffer |
 //! | `process` | the dispatcher's process, and its three calls |
 //! | `outbox` | where events leave a dispatcher's code |
+//! | `gil` | a lock for what only threads touch that hold the interpreter's lock |
 //! | `options`, `report`, `error` | what crosses the border, in and out |
 //! | `codec_pair` | its two ends, for its tests |
 //! | `codec` | events to bytes and back, such that what arrives equals what pickle would bring |
 //!
 //! **Locks.** The engine's mutex is held for engine work alone: no Python code runs under it. A
-//! thread that waits for a mutex does so without the interpreter's lock.
+//! thread that waits for a lock does so without the interpreter's lock.
 
 mod codec;
 mod codec_pair;
 mod error;
+mod gil;
 mod intake;
 mod large;
 mod manager;

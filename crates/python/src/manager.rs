@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyType};
 
 use crate::error::raise;
+use crate::gil::GilLock;
 use crate::intake::{Arrival, INTERNAL_TYPES, Inbox, Intake, check_not_decoding, lock};
 use crate::options::{self, Options};
 use crate::report;
@@ -28,10 +29,10 @@ static DEPLOYED: Mutex<Vec<Weak<Mutex<Engine>>>> = Mutex::new(Vec::new());
 #[pyclass(frozen)]
 pub(crate) struct Manager {
     engine: Arc<Mutex<Engine>>,
-    ids: Mutex<Vec<DispatcherId>>,
-    intake: Mutex<Intake>,
-    routes: Mutex<Routes>,
-    sleepers: Mutex<Sleepers>,
+    ids: GilLock<Vec<DispatcherId>>,
+    intake: GilLock<Intake>,
+    routes: GilLock<Routes>,
+    sleepers: GilLock<Sleepers>,
 }
 
 /// Threads that sleep at this moment.
@@ -62,10 +63,10 @@ impl Manager {
     fn new() -> Manager {
         Manager {
             engine: Arc::default(),
-            ids: Mutex::default(),
-            intake: Mutex::default(),
-            routes: Mutex::default(),
-            sleepers: Mutex::default(),
+            ids: GilLock::default(),
+            intake: GilLock::default(),
+            routes: GilLock::default(),
+            sleepers: GilLock::default(),
         }
     }
 
@@ -85,8 +86,8 @@ impl Manager {
         }
         *engine = Engine::new();
         drop(engine);
-        lock(py, &self.ids).clear();
-        lock(py, &self.intake).clear();
+        self.ids.lock(py).clear();
+        self.intake.lock(py).clear();
         true
     }
 
@@ -111,8 +112,8 @@ impl Manager {
         };
         let inbox = Inbox::new(py, event_types, options.copy_large, options.may_drop)?;
         let id = self.engine(py).add(spec(name, type_names, payload, launch, &options));
-        lock(py, &self.ids).push(id.map_err(raise)?);
-        lock(py, &self.intake).add(inbox);
+        self.ids.lock(py).push(id.map_err(raise)?);
+        self.intake.lock(py).add(inbox);
         Ok(())
     }
 
@@ -134,7 +135,7 @@ impl Manager {
     }
 
     fn subscribe(&self, py: Python<'_>, event_type: Py<PyType>, callback: Py<PyAny>) {
-        lock(py, &self.routes).subscribe(event_type, callback);
+        self.routes.lock(py).subscribe(event_type, callback);
     }
 
     /// Delivers what is there, waiting for the first of it at most `timeout` seconds.
@@ -226,7 +227,7 @@ impl Manager {
     }
 
     fn selection(&self, py: Python<'_>, which: Option<Vec<usize>>) -> PyResult<Selection> {
-        options::selection(which, &lock(py, &self.ids))
+        options::selection(which, &self.ids.lock(py))
     }
 
     /// Sees to it that the dispatchers are ended with the interpreter at the latest.
@@ -265,7 +266,7 @@ impl Manager {
                 self.engine(py).stop_pump();
                 return;
             }
-            let arrival = lock(py, &self.intake).next(py, &self.engine);
+            let arrival = self.intake.lock(py).next(py, &self.engine);
             let Some(arrival) = arrival else { return };
             match arrival {
                 Arrival::Event(event) => {
@@ -288,9 +289,15 @@ impl Manager {
         event: Bound<'py, PyAny>,
         errors: &mut Vec<PyErr>,
     ) -> bool {
-        let callbacks = lock(py, &self.routes).of(&event);
-        for callback in callbacks.iter() {
-            if let Err(error) = callback.bind(py).call1((&event,)) {
+        let callbacks = match self.routes.lock(py).of(&event) {
+            Ok(callbacks) => callbacks,
+            Err(error) => {
+                errors.push(error);
+                return true;
+            }
+        };
+        for callback in callbacks.iter_borrowed() {
+            if let Err(error) = callback.call1((&event,)) {
                 errors.push(error);
             }
         }
@@ -340,7 +347,7 @@ impl Manager {
         until: Option<Instant>,
     ) -> PyResult<Option<(Sleep, bool)>> {
         let mut engine = self.engine(py);
-        let mut sleepers = lock(py, &self.sleepers);
+        let mut sleepers = self.sleepers.lock(py);
         let is_deep = sleepers.count == 0;
         let soon = (!is_deep).then(|| Instant::now() + SHARED_SLEEP);
         let until = [until, soon].into_iter().flatten().min();
@@ -358,7 +365,7 @@ impl Manager {
 
     fn end_sleep(&self, py: Python<'_>, is_deep: bool, woken: Woken) {
         let mut engine = self.engine(py);
-        let mut sleepers = lock(py, &self.sleepers);
+        let mut sleepers = self.sleepers.lock(py);
         sleepers.count -= 1;
         if is_deep {
             sleepers.one_is_deep = false;

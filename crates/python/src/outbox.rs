@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::ptr::NonNull;
-use std::sync::Mutex;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use eventpy_engine::child::Emitter;
 use eventpy_engine::{Error, ErrorKind};
@@ -12,7 +12,8 @@ use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple, PyType};
 
 use crate::codec::{Definitions, Encoded, Encoder};
 use crate::error::{EventTypeError, ReentrantError, StateError, raise, raise_codec};
-use crate::intake::{definition_type, lock, log_type};
+use crate::gil::GilLock;
+use crate::intake::{definition_type, log_type};
 
 /// Out-of-band buffers have at least so many bytes: what is smaller travels in the ring.
 const OUT_OF_BAND_BYTES: usize = 64 * 1024;
@@ -20,7 +21,11 @@ const OUT_OF_BAND_BYTES: usize = 64 * 1024;
 const FIRST_ROOM_BYTES: usize = 32;
 
 /// The outbox of this dispatcher process. Any of its threads may send, one at a time.
-static OUTBOX: Mutex<Option<Outbox>> = Mutex::new(None);
+static OUTBOX: GilLock<Option<Outbox>> = GilLock::new(None);
+
+/// The engine's emitter, while the engine lends it to a call of the dispatcher. It is used only
+/// under the lock of [`OUTBOX`], and taken back only under that.
+static LENT: AtomicPtr<Emitter> = AtomicPtr::new(null_mut());
 
 /// What turns objects into records of the ring.
 pub(crate) struct Outbox {
@@ -32,16 +37,10 @@ pub(crate) struct Outbox {
     encoder: Encoder,
     /// What goes along with each record where records may be dropped.
     definitions: Option<Definitions>,
-    emitter: Option<Lent>,
     finishing: bool,
 }
 
-/// The engine's emitter, while the engine lends it to a call of the dispatcher.
-struct Lent(NonNull<Emitter>);
-
-// SAFETY: the emitter is `Send`, which is checked below; the mutex around the outbox lets one thread
-// at a time use it.
-unsafe impl Send for Lent {}
+// The threads of the dispatcher's process use the emitter in turns.
 const _: fn() = || {
     fn is_send<T: Send>() {}
     is_send::<Emitter>();
@@ -85,10 +84,9 @@ pub(crate) fn open(
         event_base: event_base.unbind(),
         encoder: Encoder::new(py, OUT_OF_BAND_BYTES)?,
         definitions: may_drop.then(Definitions::default),
-        emitter: None,
         finishing: false,
     };
-    *lock(py, &OUTBOX) = Some(outbox);
+    *OUTBOX.lock(py) = Some(outbox);
     Ok(())
 }
 
@@ -102,7 +100,7 @@ pub(crate) fn greet(py: Python<'_>) -> PyResult<()> {
 
 /// From now on nothing may be cut short any more.
 pub(crate) fn begin_finish(py: Python<'_>) {
-    if let Some(outbox) = &mut *lock(py, &OUTBOX) {
+    if let Some(outbox) = &mut *OUTBOX.lock(py) {
         outbox.finishing = true;
     }
 }
@@ -114,22 +112,19 @@ pub(crate) fn lending<R>(py: Python<'_>, emitter: &mut Emitter, call: impl FnOnc
     struct TakeBack<'py>(Python<'py>);
     impl Drop for TakeBack<'_> {
         fn drop(&mut self) {
-            lend(self.0, None);
+            if !LENT.load(Ordering::Relaxed).is_null() {
+                let _nobody_sends = OUTBOX.lock(self.0);
+                LENT.store(null_mut(), Ordering::Relaxed);
+            }
         }
     }
-    lend(py, Some(Lent(NonNull::from(emitter))));
     let _take_back = TakeBack(py);
+    // Release: whoever finds it finds the emitter as it is now.
+    LENT.store(emitter, Ordering::Release);
     call()
 }
 
-#[inline]
-fn lend(py: Python<'_>, emitter: Option<Lent>) {
-    if let Some(outbox) = &mut *lock(py, &OUTBOX) {
-        outbox.emitter = emitter;
-    }
-}
-
-/// Sends what an `update` returned.
+/// Sends what an `update` returned. Nothing can be sent any more then, until the next one.
 #[inline]
 pub(crate) fn send_returned(returned: &Bound<'_, PyAny>) -> PyResult<()> {
     if returned.is_none() {
@@ -142,6 +137,8 @@ pub(crate) fn send_returned(returned: &Bound<'_, PyAny>) -> PyResult<()> {
         let is_event = outbox.is_event(returned)?;
         if is_event {
             outbox.send(returned, emitter)?;
+            // Here and now, because that spares another turn of the lock.
+            LENT.store(null_mut(), Ordering::Relaxed);
         }
         Ok(is_event)
     })?;
@@ -182,15 +179,16 @@ fn with_outbox<R>(
             "an event was emitted while another one was being pickled; emit it afterwards",
         ));
     }
-    let mut outbox = lock(py, &OUTBOX);
-    let lent = outbox.as_mut().and_then(|outbox| outbox.emitter.as_ref().map(|lent| lent.0));
+    let mut outbox = OUTBOX.lock(py);
+    // Acquire: pairs with the release of `lending`.
+    let lent = NonNull::new(LENT.load(Ordering::Acquire));
     let (Some(outbox), Some(mut emitter)) = (outbox.as_mut(), lent) else {
         return Err(StateError::new_err(
             "emit works only in the dispatcher's own process, from `init` to `finish`",
         ));
     };
     // SAFETY: the engine lends the emitter until `lending` has taken it back, for which it needs
-    // the mutex that is held here; so nobody else has a reference to it.
+    // the lock that is held here; so nobody else has a reference to it.
     let emitter = unsafe { emitter.as_mut() };
     SENDING.set(true);
     let result = send(outbox, emitter);

@@ -23,6 +23,8 @@ struct PythonSource {
     update: Py<PyAny>,
     arguments: Py<PyTuple>,
     keywords: Option<Py<PyDict>>,
+    /// Whether there are no arguments.
+    takes_nothing: bool,
 }
 
 /// Becomes a dispatcher process: `load` makes from the payload the dispatcher, its event types, and
@@ -108,6 +110,7 @@ impl PythonSource {
             dispatcher: dispatcher.unbind(),
             arguments: PyTuple::empty(py).unbind(),
             keywords: None,
+            takes_nothing: true,
         })
     }
 
@@ -121,15 +124,22 @@ impl PythonSource {
             .call_method1(intern!(py, "arguments_from"), (&self.dispatcher, returned))?;
         let (arguments, keywords): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = arguments.extract()?;
         self.keywords = (!keywords.is_empty()).then(|| keywords.unbind());
+        self.takes_nothing = self.keywords.is_none() && arguments.is_empty();
         self.arguments = arguments.unbind();
         Ok(())
     }
 
     #[inline]
     fn call_update(&self, py: Python<'_>) -> PyResult<()> {
-        let keywords = self.keywords.as_ref().map(|keywords| keywords.bind(py));
-        let returned = self.update.bind(py).call(self.arguments.bind(py), keywords)?;
-        outbox::send_returned(&returned)
+        let update = self.update.bind(py);
+        let returned = match &self.keywords {
+            _ if self.takes_nothing => update.call0(),
+            keywords => {
+                let keywords = keywords.as_ref().map(|keywords| keywords.bind(py));
+                update.call(self.arguments.bind(py), keywords)
+            }
+        };
+        outbox::send_returned(&returned?)
     }
 
     fn call_finish(&self, py: Python<'_>) -> PyResult<()> {

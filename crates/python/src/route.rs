@@ -1,13 +1,11 @@
 //! From an event to the callbacks for its type.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
+use std::collections::HashMap;
 
 /// The callbacks for one class of events, in the order of their registration.
-pub(crate) type Callbacks = Arc<[Py<PyAny>]>;
+pub(crate) type Callbacks = Py<PyTuple>;
 
 /// Routes of classes that are remembered, so that a program that makes classes does not grow.
 const MOST_ROUTES: usize = 4096;
@@ -33,34 +31,37 @@ impl Routes {
 
     /// The callbacks for an event. Runs no Python code.
     #[inline]
-    pub(crate) fn of(&mut self, event: &Bound<'_, PyAny>) -> Callbacks {
+    pub(crate) fn of<'py>(&mut self, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
         let address = event.get_type_ptr() as usize;
         if let Some((last, callbacks)) = &self.last
             && *last == address
         {
-            return Arc::clone(callbacks);
+            return Ok(callbacks.bind(event.py()).clone());
         }
-        let callbacks = self.look_up(address, &event.get_type());
-        self.last = Some((address, Arc::clone(&callbacks)));
-        callbacks
+        let callbacks = self.look_up(address, &event.get_type())?;
+        self.last = Some((address, callbacks.clone().unbind()));
+        Ok(callbacks)
     }
 
-    fn look_up(&mut self, address: usize, class: &Bound<'_, PyType>) -> Callbacks {
+    #[cold]
+    fn look_up<'py>(
+        &mut self,
+        address: usize,
+        class: &Bound<'py, PyType>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
         if let Some((_, callbacks)) = self.known.get(&address) {
-            return Arc::clone(callbacks);
+            return Ok(callbacks.bind(class.py()).clone());
         }
         if self.known.len() >= MOST_ROUTES {
             self.known.clear();
         }
         let bases = class.mro();
         let is_base = |of: &Py<PyType>| bases.iter_borrowed().any(|base| base.is(of));
-        let callbacks: Callbacks = self
-            .subscriptions
-            .iter()
-            .filter(|(event_type, _)| is_base(event_type))
-            .map(|(_, callback)| callback.clone_ref(class.py()))
-            .collect();
-        self.known.insert(address, (class.clone().unbind(), Arc::clone(&callbacks)));
-        callbacks
+        let theirs = self.subscriptions.iter().filter(|(event_type, _)| is_base(event_type));
+        let callbacks: Vec<_> = theirs.map(|(_, callback)| callback.bind(class.py())).collect();
+        let callbacks = PyTuple::new(class.py(), callbacks)?;
+        let known = (class.clone().unbind(), callbacks.clone().unbind());
+        self.known.insert(address, known);
+        Ok(callbacks)
     }
 }

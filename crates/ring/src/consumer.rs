@@ -1,5 +1,6 @@
 //! The side that reads records: one per ring, in the manager's process. It trusts nothing.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Broken;
@@ -31,6 +32,8 @@ pub struct Consumer<B: Bell> {
     displaceable: bool,
     hot: HotFence,
     bell: Arc<B>,
+    /// The range behind which the producer of a displaceable ring has moved the head last.
+    displaced: Range<u64>,
     /// A record out of a displaceable ring: it is ours only once it has been copied.
     copy: Vec<u8>,
     /// The record that was yielded last: its word, and where its payload begins.
@@ -72,6 +75,7 @@ impl<B: Bell> Consumer<B> {
             displaceable,
             hot: HotFence::Full,
             bell,
+            displaced: 0..0,
             copy: Vec::new(),
             last: NO_RECORD,
         }
@@ -276,6 +280,29 @@ impl<B: Bell> Consumer<B> {
         })
     }
 
+    /// The type of the event that the producer dropped when it was killed, if it has not counted it.
+    /// Asked when its process is gone.
+    ///
+    /// It notes the record in the header before it moves the head, counts, and takes the note back.
+    /// A note is left, then, from one of three: a drop without its count; one that was counted, as
+    /// the counter shows; or none, because the record was read first or the head was not moved,
+    /// and then the record is not in the range that was displaced last.
+    pub fn uncounted_drop(&mut self) -> Option<u16> {
+        // A head that is no sound producer's says nothing.
+        self.adopt_head().ok()?;
+        let displacing = &self.memory.header().displacing;
+        // Acquire: pairs with the producer's release; what it had counted before is seen.
+        let position = displacing.record.load(Ordering::Acquire).checked_sub(1)?;
+        if !self.displaced.contains(&position) {
+            return None;
+        }
+        // Nothing was written over it since: the producer takes its note back first.
+        let word = RecordWord::from_bits(self.memory.word(position).load(Ordering::Relaxed));
+        let dropped = self.memory.counters(word.type_id())?.dropped.load(Ordering::Relaxed);
+        let before = displacing.dropped_before.load(Ordering::Relaxed);
+        (dropped == before).then_some(word.type_id())
+    }
+
     /// Where the last read ended or will end: the tail that was accepted last.
     #[inline]
     pub fn limit(&self) -> u64 {
@@ -336,6 +363,7 @@ impl<B: Bell> Consumer<B> {
         if head < self.position || head > tail || !head.is_multiple_of(8) || tail < self.limit {
             return Err(Broken::Head { head, position: self.position, tail });
         }
+        self.displaced = self.position..head;
         self.position = head;
         self.limit = self.limit.max(head);
         Ok(())

@@ -52,6 +52,8 @@ pub(crate) struct Header {
     /// One bit per large payload that the consumer has given back.
     pub(crate) segments_free: Line<AtomicU64>,
     pub(crate) counters: Line<[Counters; MAX_EVENT_TYPES]>,
+    /// What the producer of a displaceable ring is about to drop.
+    pub(crate) displacing: Line<Displacing>,
 }
 
 /// What a producer checks before it trusts the size of the ring.
@@ -70,6 +72,16 @@ pub(crate) struct Counters {
     pub(crate) dropped: AtomicU64,
 }
 
+/// Lets the consumer count a drop that the producer was killed before it could count. Written by
+/// the producer.
+#[repr(C)]
+pub(crate) struct Displacing {
+    /// The position of the record, plus 1; 0 if there is none.
+    pub(crate) record: AtomicU64,
+    /// What `dropped` of its type is until the drop is counted.
+    pub(crate) dropped_before: AtomicU64,
+}
+
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Header>() <= HEADER_BYTES);
@@ -79,6 +91,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Header, space_wanted) == 512);
     assert!(core::mem::offset_of!(Header, segments_free) == 640);
     assert!(core::mem::offset_of!(Header, counters) == 768);
+    assert!(core::mem::offset_of!(Header, displacing) == 2816);
 };
 
 /// The first word of a record: `len u32, type id u16, flags u16`, little end first.

@@ -329,7 +329,7 @@ pub(crate) use shared::copy_foreign;
 #[cfg(loom)]
 mod modelled {
     use super::{Arc, AtomicU64, Header};
-    use crate::layout::{Counters, Identity, Line};
+    use crate::layout::{Counters, Displacing, Identity, Line};
 
     /// Memory that loom watches. Small capacities, since each word costs the model time.
     pub(crate) struct Memory {
@@ -354,6 +354,7 @@ mod modelled {
                 space_wanted: Line(word()),
                 segments_free: Line(word()),
                 counters: Line(std::array::from_fn(|_| Counters { sent: word(), dropped: word() })),
+                displacing: Line(Displacing { record: word(), dropped_before: word() }),
             };
             let words = (0..capacity / 8).map(|_| word()).collect();
             Arc::new(Memory { header, words, capacity: capacity as u64 })

@@ -22,8 +22,13 @@ fn refused(action: &'static str) -> impl Fn(Errno) -> Refused {
 /// Makes anonymous memory of a size that can never change again. It is closed on exec, has no
 /// name, and its pages exist at once, so that no later write can fail for want of memory.
 pub(crate) fn sealed_memory(name: &str, bytes: usize) -> Result<OwnedFd, Refused> {
-    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-        .map_err(refused("make shared memory (memfd_create)"))?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // A system may insist on memory that can't be run as a program; before Linux 6.3 there is none.
+    let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+        made => made,
+    };
+    let fd = fd.map_err(refused("make shared memory (memfd_create)"))?;
     rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64)
         .map_err(refused("reserve shared memory (fallocate)"))?;
     rustix::fs::fcntl_add_seals(&fd, SIZE_SEALS)

@@ -150,7 +150,8 @@ impl<B: Bell> Producer<B> {
     }
 
     /// Takes the oldest published record out of a displaceable ring if `may_displace` agrees,
-    /// given its word and where it begins.
+    /// given its word and where it begins. Its event is counted as dropped, by the consumer if this
+    /// process is killed before it has done so.
     pub fn displace(&mut self, may_displace: impl FnOnce(RecordWord, u64) -> bool) -> Displacement {
         let shared = &self.memory.header().head;
         // Acquire: pairs with the consumer's exchange; its copy out of that range is done.
@@ -167,10 +168,16 @@ impl<B: Bell> Producer<B> {
         if !word.is_pad() && !may_displace(word, head) {
             return Displacement::Refused;
         }
+        self.note_displacing(word, head);
         // AcqRel: whoever wins owns the range; the loser takes its copy as void.
         let won =
             shared.compare_exchange(head, head + word.span(), Ordering::AcqRel, Ordering::Acquire);
         self.head = won.map_or_else(|moved| moved, |_| head + word.span());
+        if won.is_ok() && !word.is_pad() {
+            self.count_dropped(word.type_id());
+        }
+        // Release: after the count. A process that is killed has done what it did in this order.
+        self.memory.header().displacing.record.store(0, Ordering::Release);
         // Release: pairs with the consumer's acquire fence in `adopt_head`. Whoever reads what is
         // written over the displaced record finds that the head has moved.
         fence(Ordering::Release);
@@ -178,6 +185,20 @@ impl<B: Bell> Producer<B> {
             Ok(_) if !word.is_pad() => Displacement::Displaced(Displaced { word, first_word }),
             _ => Displacement::Moved,
         }
+    }
+
+    /// Notes what the consumer needs to count a drop if this process is killed in the middle of it.
+    fn note_displacing(&self, word: RecordWord, position: u64) {
+        if word.is_pad() {
+            return;
+        }
+        let Some(counters) = self.memory.counters(word.type_id()) else { return };
+        let displacing = &self.memory.header().displacing;
+        // Relaxed: this producer alone writes both; the next store orders them for the consumer.
+        let before = counters.dropped.load(Ordering::Relaxed);
+        displacing.dropped_before.store(before, Ordering::Relaxed);
+        // Release: pairs with the consumer's acquire in `uncounted_drop`.
+        displacing.record.store(position + 1, Ordering::Release);
     }
 
     /// Announces that this side will sleep until the head has reached `wanted`, executes the cold
@@ -262,7 +283,7 @@ impl<B: Bell> Producer<B> {
         type_id: u16,
         which: impl Fn(&crate::layout::Counters) -> &crate::sync::AtomicU64,
     ) {
-        debug_assert!((1..=MAX_EVENT_TYPES).contains(&usize::from(type_id)));
+        debug_assert!(cfg!(loom) || (1..=MAX_EVENT_TYPES).contains(&usize::from(type_id)));
         if let Some(counters) = self.memory.counters(type_id) {
             let counter = which(counters);
             // Relaxed, and no read-modify-write: this producer is the only writer.

@@ -308,7 +308,6 @@ impl Emitter {
             Displacement::Refused => false,
             Displacement::Moved => true,
             Displacement::Displaced(displaced) => {
-                self.producer.count_dropped(displaced.word.type_id());
                 if displaced.word.is_large() {
                     self.pool.take_back_id(displaced.first_word as u32);
                 }

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "no test file uses all of it")]
 
+pub mod growth;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::{self, File};
@@ -140,10 +142,20 @@ pub fn alone(
     test: &str,
     body: impl FnOnce() -> eventpy::Result<()>,
 ) -> Result<(), eventpy::Failure> {
+    alone_for(test, WATCHDOG, body)
+}
+
+/// The same for a body that takes up to so long.
+#[track_caller]
+pub fn alone_for(
+    test: &str,
+    time: Duration,
+    body: impl FnOnce() -> eventpy::Result<()>,
+) -> Result<(), eventpy::Failure> {
     if part().is_some() {
         return body();
     }
-    let (status, output) = Companion::start(test, "alone").wait();
+    let (status, output) = Companion::start(test, "alone").wait_for(time);
     assert!(status.success() && output.contains("1 passed"), "{status}:\n{output}");
     print!("{output}");
     Ok(())
@@ -205,12 +217,18 @@ impl Companion {
     /// Waits for its end; what it has printed comes too.
     #[track_caller]
     pub fn wait(&mut self) -> (ExitStatus, String) {
+        self.wait_for(WATCHDOG)
+    }
+
+    /// The same for one that takes up to so long.
+    #[track_caller]
+    pub fn wait_for(&mut self, time: Duration) -> (ExitStatus, String) {
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 break status;
             }
-            assert!(start.elapsed() < WATCHDOG, "it does not end:\n{}", self.output());
+            assert!(start.elapsed() < time, "it does not end:\n{}", self.output());
             std::thread::sleep(Duration::from_millis(1));
         };
         (status, self.output())

@@ -20,7 +20,7 @@ const HEADER_BYTES: usize = 4096;
 /// Where the header's fields lie, as `docs/ring-format.md` says.
 const TAIL: usize = 128;
 const HEAD: usize = 256;
-const FIELDS: [usize; 9] = [0, 8, 16, 24, 384, 512, 640, 768, 776];
+const FIELDS: [usize; 11] = [0, 8, 16, 24, 384, 512, 640, 768, 776, 2816, 2824];
 
 /// What one input made the consumer do.
 #[derive(Debug, Default, Clone, Copy)]
@@ -322,6 +322,7 @@ pub fn drive(bytes: &[u8]) -> Tally {
             _ => reader.act(&mut input),
         }
     }
+    reader.consumer.uncounted_drop();
     reader.tally
 }
 
@@ -357,5 +358,6 @@ pub fn drive_racing(bytes: &[u8], reads: u32) -> Tally {
         // The end of the scope waits for its closure alone, and a leak check for the whole thread.
         meddling.join().expect("the other thread does not panic");
     });
+    reader.consumer.uncounted_drop();
     reader.tally
 }

@@ -1,0 +1,222 @@
+"""A program that runs for long: deployments, restarts and kills, again and again.
+
+`EVENTPY_SOAK_SECONDS` is how long it runs.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+
+import pytest
+
+from eventpy import (
+    DispatcherFailed,
+    Event,
+    EventDispatcher,
+    EventDispatchManager,
+    EventListener,
+    Restart,
+)
+
+numpy = pytest.importorskip("numpy")
+
+#: Memory that an allocator may take more at the end than at the beginning, in bytes.
+ALLOCATOR_BYTES = 8e6
+#: Mappings that an allocator makes and removes on its own account.
+ALLOCATOR_MAPPINGS = 8
+#: How long one deployment lasts, in seconds.
+ROUND = 3.0
+AGAIN_AND_AGAIN = Restart("always", backoff=0.001, backoff_max=0.02, limit=1_000_000)
+
+
+class Load(Event):
+    def __init__(self, sender: str, incarnation: int, number: int, content: Any) -> None:
+        self.sender = sender
+        self.incarnation = incarnation
+        self.number = number
+        self.content = content
+
+
+class Sender(EventDispatcher):
+    """Sends numbered events every `pause` seconds."""
+
+    def __init__(self, pause: float, **options: Any) -> None:
+        super().__init__(Load, **options)
+        self.pause = pause
+
+    def init(self) -> None:
+        self.incarnation = os.getpid()
+        self.number = 0
+
+    def next(self, content: Any) -> Load:
+        self.number += 1
+        return Load(type(self).__name__, self.incarnation, self.number - 1, content)
+
+    def update(self) -> Any:
+        self.wait(self.pause)
+        return self.next(("text", self.number, [1.5, None]))
+
+    def finish(self) -> None:
+        pass
+
+
+class Steady(Sender):
+    pass
+
+
+class Killed(Sender):
+    pass
+
+
+class Batches(Sender):
+    def update(self) -> Any:
+        self.wait(self.pause)
+        return [self.next(number) for number in range(random.randrange(40))]
+
+
+class Frames(Sender):
+    def update(self) -> Any:
+        self.wait(self.pause)
+        return self.next(numpy.full(1 << random.randrange(10, 23), self.number % 256, "u1"))
+
+
+class Failing(Sender):
+    def update(self) -> Any:
+        if self.number > 200:
+            raise ValueError("it is time to fail")
+        return super().update()
+
+
+class Dropping(Sender):
+    def update(self) -> Any:
+        return self.next("old ones make way")
+
+
+class Receiver(EventListener):
+    """Checks each event."""
+
+    def __init__(self) -> None:
+        super().__init__({Load: self.on_load, DispatcherFailed: self.on_failed})
+        self.next: dict[tuple[str, int], int] = {}
+        self.delivered: Counter[str] = Counter()
+        self.failures = 0
+
+    def on_load(self, load: Load) -> None:
+        who = load.sender, load.incarnation
+        expected = self.next.get(who, 0)
+        if load.sender == "Dropping":
+            assert load.number >= expected
+        else:
+            assert load.number == expected
+        if load.sender == "Frames":
+            assert (load.content[::512] == load.number % 256).all()
+        self.next[who] = load.number + 1
+        self.delivered[load.sender] += 1
+
+    def on_failed(self, failed: DispatcherFailed) -> None:
+        self.failures += 1
+
+
+class Sample(NamedTuple):
+    """What this process takes at a moment at which no dispatcher is there."""
+
+    time: float
+    memory: float
+    descriptors: int
+    mappings: int
+
+
+def sample() -> Sample:
+    gc.collect()
+    with open("/proc/self/statm") as statm:
+        memory = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    with open("/proc/self/maps") as maps:
+        mappings = len(maps.readlines())
+    return Sample(time.monotonic(), memory, len(os.listdir("/proc/self/fd")), mappings)
+
+
+def rise(values: list[float]) -> float:
+    """How much more the median of the last quarter is than that of the first."""
+    quarter = -(-len(values) // 4)
+    first, last = sorted(values[:quarter]), sorted(values[-quarter:])
+    return last[len(last) // 2] - first[len(first) // 2]
+
+
+def slope(samples: list[Sample], values: list[float]) -> float:
+    """The slope of the line that fits best, per hour."""
+    hours = [(sample.time - samples[0].time) / 3600 for sample in samples]
+    middle, level = sum(hours) / len(hours), sum(values) / len(values)
+    below = sum((hour - middle) ** 2 for hour in hours)
+    above = sum((hour - middle) * (value - level) for hour, value in zip(hours, values))
+    return above / below if below else 0.0
+
+
+def kill_one(manager: EventDispatchManager) -> int:
+    pid = manager.stats()["Killed"].pid
+    if pid is None:
+        return 0
+    try:
+        # A child of ours that nobody else reaps: the number is still its own.
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return 0
+    return 1
+
+
+def run_round(seconds: float, totals: Counter[str]) -> None:
+    """Deploys, pumps for a time, ends, and compares what came with what is reported."""
+    receiver = Receiver()
+    manager = EventDispatchManager(
+        Steady(0.001),
+        Batches(0.002),
+        Frames(0.005),
+        Failing(0.0, restart=AGAIN_AND_AGAIN),
+        Killed(0.001, restart=AGAIN_AND_AGAIN),
+        Dropping(0.0, delivery="drop_oldest", buffer_bytes=16384),
+        receiver,
+    )
+    manager.deploy_dispatchers()
+    end = time.monotonic() + seconds
+    next_kill = 0.0
+    while time.monotonic() < end:
+        manager.invoke_dispatch(timeout=0.01)
+        if time.monotonic() >= next_kill:
+            next_kill = time.monotonic() + random.uniform(0.1, 0.5)
+            totals["kills"] += kill_one(manager)
+    report = manager.end_dispatchers()
+    for name, of in report.items():
+        assert of.sent == of.delivered + of.dropped + of.lost, of
+        assert of.lost == 0, of
+        assert of.delivered == receiver.delivered[name], of
+        totals["events"] += of.delivered
+        totals["dropped"] += of.dropped
+        totals["restarts"] += of.restarts
+    totals["failures"] += receiver.failures
+    totals["deployments"] += 1
+
+
+def test_a_program_that_runs_for_long_does_not_grow() -> None:
+    seconds = float(os.environ.get("EVENTPY_SOAK_SECONDS", "6"))
+    signal.alarm(int(seconds) + 120)
+    length = min(ROUND, seconds / 4)
+    # What a first deployment leaves in interpreter and allocator stays for good.
+    run_round(length, Counter())
+    totals: Counter[str] = Counter()
+    samples = [sample()]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        run_round(length, totals)
+        samples.append(sample())
+    print(dict(totals))
+    print(f"{len(samples)} samples: first, last, slope per hour")
+    for of in ("memory", "descriptors", "mappings"):
+        values = [float(getattr(sample, of)) for sample in samples]
+        print(f"  {of:12} {values[0]:14.0f} {values[-1]:14.0f} {slope(samples, values):+14.1f}")
+        limit = {"memory": ALLOCATOR_BYTES, "mappings": ALLOCATOR_MAPPINGS}.get(of, 1)
+        assert rise(values) < limit, f"{of} grow: {values}"
