@@ -140,7 +140,7 @@ class Blocked(EventDispatcher):
     """Blocks in `update` as only a signal can end."""
 
     def __init__(self, where: str, **options: Any) -> None:
-        super().__init__(Text, end_timeout=0.3, **options)
+        super().__init__(Text, end_timeout=1.0, **options)
         self.where = where
 
     def update(self) -> None:
@@ -418,5 +418,18 @@ class Sized(EventDispatcher):
 
     def update(self) -> Text:
         return Text("x" * self.size)
+
+    def finish(self) -> None: ...
+
+
+class Chatty(EventDispatcher):
+    """Sends a text every few milliseconds."""
+
+    def __init__(self) -> None:
+        super().__init__(Text)
+
+    def update(self) -> Text:
+        self.wait(0.03)
+        return Text("chat")
 
     def finish(self) -> None: ...

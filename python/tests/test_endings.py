@@ -41,8 +41,8 @@ def test_a_blocked_update_is_interrupted_at_the_end_command(where: str) -> None:
     manager.deploy_dispatchers()
     pump_until(manager, lambda: "blocking" in collector.texts)
     report = manager.end_dispatchers()
-    assert collector.texts[-1] == "finished"
     assert report.is_clean, report
+    assert collector.texts[-1] == "finished"
     assert report["Blocked"].exit_code == 0
     assert report["Blocked"].failure is None
 

@@ -13,7 +13,7 @@ import pytest
 
 from eventpy import EventDispatchManager, EventListener
 from pumping import Collector, everything, pump_until, wait_until
-from sources import Counter, Number, Returns
+from sources import Chatty, Counter, Number, Returns, Text
 
 
 def test_other_threads_make_progress_while_it_waits() -> None:
@@ -106,6 +106,27 @@ def test_another_thread_may_end_what_one_waits_for() -> None:
             assert "ended" in str(error)  # noqa: PT017
     thread.join()
     assert collector.numbers == [0, -1]
+
+
+def test_threads_that_wait_for_different_types_wake_each_for_its_own() -> None:
+    texts, numbers = Collector(Text), Collector(Number)
+    manager = EventDispatchManager(Chatty(), Counter(0), texts, numbers)
+    manager.deploy_dispatchers()
+    is_over = threading.Event()
+
+    def wait_for_numbers() -> None:
+        while not is_over.is_set():
+            manager.invoke_dispatch(Number, timeout=0.005)
+
+    thread = threading.Thread(target=wait_for_numbers)
+    thread.start()
+    for _ in range(20):
+        start = time.monotonic()
+        assert manager.invoke_dispatch(Text, timeout=60.0) > 0
+        assert time.monotonic() - start < 30.0, "it did not notice its event before its time-out"
+    is_over.set()
+    thread.join()
+    assert manager.end_dispatchers().is_clean
 
 
 def test_the_descriptor_is_readable_when_there_is_something() -> None:

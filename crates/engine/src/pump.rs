@@ -309,6 +309,21 @@ impl Engine {
         }
     }
 
+    /// Wakes whoever sleeps, and keeps all awake until [`calm`](Self::calm).
+    pub fn rouse(&self) {
+        if let Some(runtime) = &self.runtime {
+            runtime.waiter.show_ready();
+        }
+    }
+
+    /// Takes [`rouse`](Self::rouse) back. Then pump: it also takes back what a loop outside waits
+    /// for.
+    pub fn calm(&self) {
+        if let Some(runtime) = &self.runtime {
+            runtime.waiter.settle(false);
+        }
+    }
+
     /// Sleeps until there may be something; false if a signal woke it.
     fn sleep(&mut self, which: &Selection, until: Option<Instant>) -> Result<bool, Error> {
         let Some(sleep) = self.begin_sleep(which, until)? else { return Ok(true) };

@@ -82,7 +82,8 @@ pub trait EventDispatcher: Registered + Serialize + DeserializeOwned + 'static {
     ) -> Result<()>;
 
     /// Called once, at the end, if `init` was through. Its events are delivered as well. The state
-    /// is dropped if it is not written.
+    /// is dropped if it is not written. The process ends after it, and with the process threads that
+    /// still run: join here those that have something to complete.
     ///
     /// # Errors
     /// Any. The dispatcher has failed then.

@@ -59,6 +59,8 @@ enum Then {
     End,
     Fail,
     Panic,
+    /// Ends while threads that it has started go on.
+    LeaveThreads,
     FailInFinish,
     PanicInFinish,
     /// Never comes back from `finish`.
@@ -103,12 +105,15 @@ impl EventDispatcher for Worker {
             Work::Count(_, Then::End) => emitter.end(),
             Work::Count(_, Then::Fail) => return Err(Failure::new("the well is dry")),
             Work::Count(_, Then::Panic) => panic!("the well is deep"),
+            Work::Count(_, Then::LeaveThreads) => {
+                std::thread::spawn(|| stay());
+                std::thread::spawn(|| spin());
+                emitter.end();
+            }
             Work::Count(..) => wait(emitter),
             Work::Spin => {
                 send_next(numbers, emitter)?;
-                loop {
-                    std::hint::spin_loop();
-                }
+                spin();
             }
         }
         Ok(())
@@ -123,9 +128,7 @@ impl EventDispatcher for Worker {
         match self.work {
             Work::Count(_, Then::FailInFinish) => return Err(Failure::new("the door is stuck")),
             Work::Count(_, Then::PanicInFinish) => panic!("the door is locked"),
-            Work::Count(_, Then::SpinInFinish) => loop {
-                std::hint::spin_loop();
-            },
+            Work::Count(_, Then::SpinInFinish) => spin(),
             Work::Count(_, Then::FloodInFinish) => {
                 for _ in 0..FLOOD {
                     send_next(&mut numbers, emitter)?;
@@ -136,6 +139,12 @@ impl EventDispatcher for Worker {
         emitter.emit(Farewell { numbers })?;
         self.diary.write("finished")?;
         Ok(())
+    }
+}
+
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
     }
 }
 
@@ -284,6 +293,7 @@ ways_to_end! {
     by_the_end_command: Way::well(Work::Beat, some_numbers_come);
     directly_after_the_deployment: Way::well(Work::Wait, |_, _| Ok(()));
     by_itself: Way::well(Work::Count(100, Then::End), it_ends_by_itself);
+    with_threads_that_go_on: Way::well(Work::Count(100, Then::LeaveThreads), it_ends_by_itself);
     with_an_error_of_update: Way::well(Work::Count(100, Then::Fail), it_ends_by_itself)
         .fails(Exit::Code(1), "the well is dry");
     with_a_panic_of_update: Way::well(Work::Count(100, Then::Panic), it_ends_by_itself)

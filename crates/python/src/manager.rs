@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use eventpy_engine::{DispatcherId, DispatcherSpec, Engine, Error, Launch, Pump, Selection, Sleep};
+use eventpy_engine::{DispatcherId, DispatcherSpec, Engine, Launch, Pump, Selection, Sleep, Woken};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyType};
@@ -19,6 +19,9 @@ use crate::route::Routes;
 /// So often a deployment looks for signals.
 const SIGNALS_EVERY: Duration = Duration::from_millis(100);
 
+/// Of several threads that wait, each looks so often: one takes away what wakes the others.
+const SHARED_SLEEP: Duration = Duration::from_millis(10);
+
 /// Managers that may have dispatchers, for the end of the interpreter.
 static DEPLOYED: Mutex<Vec<Weak<Mutex<Engine>>>> = Mutex::new(Vec::new());
 
@@ -29,6 +32,17 @@ pub(crate) struct Manager {
     ids: GilLock<Vec<DispatcherId>>,
     intake: GilLock<Intake>,
     routes: GilLock<Routes>,
+    sleepers: GilLock<Sleepers>,
+}
+
+/// Threads that sleep at this moment.
+#[derive(Default)]
+struct Sleepers {
+    count: usize,
+    /// One of them began alone, and sleeps until something wakes it.
+    one_is_deep: bool,
+    /// That one is being woken, to share its sleep.
+    roused: bool,
 }
 
 /// What a pump came to.
@@ -52,6 +66,7 @@ impl Manager {
             ids: GilLock::default(),
             intake: GilLock::default(),
             routes: GilLock::default(),
+            sleepers: GilLock::default(),
         }
     }
 
@@ -317,12 +332,48 @@ impl Manager {
     /// Sleeps until there may be something, without holding anything.
     fn sleep(&self, py: Python<'_>, which: &Selection, until: Option<Instant>) -> PyResult<()> {
         py.check_signals()?;
-        let prepared = self.engine(py).begin_sleep(which, until).map_err(raise)?;
-        let Some(sleep) = prepared else { return Ok(()) };
+        let Some((sleep, is_deep)) = self.begin_sleep(py, which, until)? else { return Ok(()) };
         let woken = py.detach(|| Sleep::wait(&sleep));
-        let woken = woken.inspect(|woken| self.engine(py).end_sleep(*woken)).map(drop);
-        woken.map_err(|error: Error| raise(error))?;
+        self.end_sleep(py, is_deep, *woken.as_ref().unwrap_or(&Woken::Other));
+        woken.map_err(raise)?;
         py.check_signals()
+    }
+
+    /// Prepares a sleep, and tells whether it is a deep one. `None`: there is something already.
+    fn begin_sleep(
+        &self,
+        py: Python<'_>,
+        which: &Selection,
+        until: Option<Instant>,
+    ) -> PyResult<Option<(Sleep, bool)>> {
+        let mut engine = self.engine(py);
+        let mut sleepers = self.sleepers.lock(py);
+        let is_deep = sleepers.count == 0;
+        let soon = (!is_deep).then(|| Instant::now() + SHARED_SLEEP);
+        let until = [until, soon].into_iter().flatten().min();
+        if sleepers.one_is_deep && !sleepers.roused {
+            engine.rouse();
+            sleepers.roused = true;
+        }
+        let Some(sleep) = engine.begin_sleep(which, until).map_err(raise)? else {
+            return Ok(None);
+        };
+        sleepers.count += 1;
+        sleepers.one_is_deep |= is_deep;
+        Ok(Some((sleep, is_deep)))
+    }
+
+    fn end_sleep(&self, py: Python<'_>, is_deep: bool, woken: Woken) {
+        let mut engine = self.engine(py);
+        let mut sleepers = self.sleepers.lock(py);
+        sleepers.count -= 1;
+        if is_deep {
+            sleepers.one_is_deep = false;
+            if mem::take(&mut sleepers.roused) {
+                engine.calm();
+            }
+        }
+        engine.end_sleep(woken);
     }
 }
 
