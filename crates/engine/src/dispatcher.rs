@@ -412,11 +412,15 @@ impl Dispatcher {
 
     /// Whether there is another record in this turn; [`record`](Self::record) is it then.
     pub(crate) fn next_record(&mut self) -> bool {
-        let found = if self.latest.is_some() { self.next_queued() } else { self.next_in_ring() };
-        found.unwrap_or_else(|reason| {
-            self.poison(&reason);
-            false
-        })
+        loop {
+            let found =
+                if self.latest.is_some() { self.next_queued() } else { self.next_in_ring() };
+            match found {
+                Ok(found) => return found,
+                // What was taken out of the ring before is still to be had.
+                Err(reason) => self.poison(&reason),
+            }
+        }
     }
 
     /// The record that was found last.

@@ -195,8 +195,8 @@ impl Play {
             128..192 => [16 | type_id << 32 | 2 << 48, input.number(), input.short()],
             _ => [input.number() | input.number() << 32 | input.number() << 48, input.number(), 0],
         };
-        for (position, word) in (tail..).step_by(8).zip(words) {
-            let offset = HEADER_BYTES + (position as usize) % BUFFER_BYTES;
+        for (at, word) in (0..).step_by(8).zip(words) {
+            let offset = HEADER_BYTES + tail.wrapping_add(at) as usize % BUFFER_BYTES;
             self.word(offset).store(word, Ordering::Relaxed);
         }
         let span = if kind < 128 { 16 } else { 24 };

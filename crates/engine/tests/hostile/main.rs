@@ -55,6 +55,7 @@ fn main() {
         trial("scribbles_in_a_displaceable_ring", scribbles_in_a_displaceable_ring),
         trial("it_is_restarted_and_claims_everything_again", restarted_with_all_counters),
         trial("whatever_bytes_say", whatever_bytes_say),
+        trial("what_the_fuzzer_begins_with", what_the_fuzzer_begins_with),
         trial("a_forked_copy_gives_no_payload_back", a_forked_copy_gives_no_payload_back),
     ]);
     // What a process holds can only be counted for one test at a time.
@@ -318,6 +319,18 @@ fn whatever_bytes_say() {
         sum.ended += tally.ended;
     }
     assert!(sum.records > 0 && sum.failed > 0, "{sum:?}");
+}
+
+/// What it has once failed on is among it.
+fn what_the_fuzzer_begins_with() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/control_protocol");
+    let files = fs::read_dir(folder).expect("the repository has it").flatten();
+    let is_seed = |file: &fs::DirEntry| file.file_name().to_string_lossy().starts_with("seed-");
+    let seeds: Vec<_> = files.filter(is_seed).map(|file| fs::read(file.path())).collect();
+    assert!(!seeds.is_empty());
+    for seed in seeds {
+        driver::drive(&seed.expect("a file can be read"));
+    }
 }
 
 /// What one of two copies gives back, the dispatcher would write over under the eyes of the other.
