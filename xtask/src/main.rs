@@ -203,6 +203,8 @@ fn tsan(report: &mut Report) {
             .args(["-Zbuild-std", "--target", &host, "-p"])
             .args(tests)
             .env("RUSTFLAGS", "-Zsanitizer=thread --cfg tsan")
+            // It keeps a race to itself if it has forgotten where the earlier access was.
+            .env("TSAN_OPTIONS", "history_size=7")
             .target_dir("tsan");
         report.step(format!("{title}: {}", tests[0]), call);
     }
