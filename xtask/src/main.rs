@@ -195,8 +195,7 @@ fn tsan(report: &mut Report) {
         return;
     };
     let ring = ["eventpy-ring", "--test", "threads", "--test", "records", "--test", "displaceable"];
-    // Each process looks at its own threads. A hundred megabytes take it minutes.
-    let engine = ["eventpy-engine", "--lib", "--test", "processes", "--", "--skip", "large_events"];
+    let engine = ["eventpy-engine", "--lib"];
     for tests in [&ring[..], &engine] {
         let call = Call::nightly("test")
             // The standard library too must be built for it, and what runs in the build must not.
