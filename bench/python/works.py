@@ -126,7 +126,7 @@ def _frames() -> Work:
 def _import() -> Work:
     contenders = [Contender("eventpy", interpreter.import_time, Load(20))]
     columns = ("ms over a bare interpreter", "ms", "ms of a bare interpreter")
-    return Work("import", "`import eventpy`", columns, None, contenders)
+    return Work("import", "`from eventpy import ..` of the four classes", columns, None, contenders)
 
 
 def _deploy() -> Work:

@@ -107,6 +107,22 @@ fn every_link_leads_somewhere() {
     assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
 }
 
+/// A guarantee names the tests that prove it, as `file` or `file::name`.
+#[test]
+fn every_test_that_proves_a_guarantee_exists() {
+    let guarantees = read(&root().join("docs/guarantees.md"));
+    let quoted = guarantees.split('`').skip(1).step_by(2);
+    let tests: Vec<_> = quoted.filter(|text| text.contains("tests/")).collect();
+    assert!(tests.len() > 40, "the guarantees name only {} tests", tests.len());
+    let missing: Vec<_> = tests.into_iter().filter(|test| !is_there(test)).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+}
+
+fn is_there(test: &str) -> bool {
+    let (file, name) = test.split_once("::").unwrap_or((test, ""));
+    fs::read_to_string(root().join(file)).is_ok_and(|text| text.contains(name))
+}
+
 /// What stands between `](` and `)`, outside of code blocks.
 fn link_targets(text: &str) -> HashSet<&str> {
     let prose = text.split("```").step_by(2);

@@ -4,10 +4,11 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -99,7 +100,10 @@ impl Control {
         };
         let descriptors = ancillary.drain().filter_map(rights).flatten().collect();
         if received.bytes == 0 {
-            return Ok(Received::Closed);
+            return match self.is_closed() {
+                true => Ok(Received::Closed),
+                false => Err(io::Error::other("a message is empty")),
+            };
         }
         if received.flags.contains(ReturnFlags::CTRUNC) {
             return Err(io::Error::other(
@@ -113,6 +117,18 @@ impl Control {
             io::Error::other(format!("a message is not one of the protocol: {error}"))
         })?;
         Ok(Received::Message(message, descriptors))
+    }
+
+    /// Lets the other end send nothing more. What it has sent can still be received.
+    pub(crate) fn hear_no_more(&self) {
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
+    }
+
+    /// Whether the other end is closed: an empty message looks just like that.
+    fn is_closed(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut hung_up = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        poll(&mut hung_up, Some(&now)) != Ok(0)
     }
 }
 

@@ -196,6 +196,11 @@ impl Dispatcher {
         &self.deliveries
     }
 
+    /// Whether its process may take records back out of the ring.
+    pub(crate) fn is_displaceable(&self) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.displaces())
+    }
+
     /// Takes a process that was just started.
     pub(crate) fn begin(&mut self, link: Link, now: Instant) {
         self.link = Some(link);
@@ -260,14 +265,17 @@ impl Dispatcher {
                 self.set_ending(Step::Killed, now);
             }
             Life::Ending { step: Step::Asked, deadline } if now >= deadline => {
+                if self.link.as_ref().is_some_and(Link::is_closed) {
+                    let limit = self.end_timeout;
+                    self.blame(self.phase(), format!("its process closed its command socket and did not end within {limit:?} of that"));
+                }
                 self.signal(Signal::TERM);
                 self.set_ending(Step::Terminated, now);
             }
             Life::Ending { step: Step::Terminated, deadline } if now >= deadline => {
                 let limit = self.end_timeout;
                 let doing = if self.initialised { "update or finish" } else { "init" };
-                let phase = if self.initialised { Phase::Update } else { Phase::Init };
-                self.blame(phase, format!("its {doing} did not end within {limit:?} of the end command nor of SIGTERM, so it was killed"));
+                self.blame(self.phase(), format!("its {doing} did not end within {limit:?} of the end command nor of SIGTERM, so it was killed"));
                 self.signal(Signal::KILL);
                 self.set_ending(Step::Killed, now);
             }
@@ -275,10 +283,26 @@ impl Dispatcher {
         }
     }
 
+    /// Where its process is, as far as it has told.
+    fn phase(&self) -> Phase {
+        match (self.loaded, self.initialised) {
+            (false, _) => Phase::Start,
+            (_, false) => Phase::Init,
+            _ => Phase::Update,
+        }
+    }
+
     /// Handles what its process says.
     pub(crate) fn on_message(&mut self, message: FromChild, now: Instant, barriers: bool) {
         match message {
             FromChild::NotADispatcher => self.on_not_a_dispatcher(),
+            FromChild::Loaded { .. } if self.loaded => self.on_repetition("it has loaded", now),
+            FromChild::Initialised if self.initialised => {
+                self.on_repetition("`init` is through", now)
+            }
+            FromChild::Finished { .. } if self.finish_time.is_some() => {
+                self.on_repetition("`finish` is through", now)
+            }
             FromChild::Loaded { barriers: child } => self.on_loaded(barriers && child),
             FromChild::LoadFailed { reason } => self.on_load_failed(reason),
             FromChild::Initialised => self.initialised = true,
@@ -298,6 +322,11 @@ impl Dispatcher {
         self.blame(Phase::Update, format!("its command socket can't be understood: {error}"));
         self.signal(Signal::KILL);
         self.set_ending(Step::Killed, now);
+    }
+
+    fn on_repetition(&mut self, what: &str, now: Instant) {
+        let error = std::io::Error::other(format!("it says a second time that {what}"));
+        self.on_bad_message(&error, now);
     }
 
     /// Its process has closed the command socket. As a rule that is the first sign of its exit; one
@@ -433,12 +462,13 @@ impl Dispatcher {
             return Ok(false);
         };
         let Some(queued) = queue.pop() else { return Ok(false) };
-        self.tallies[usize::from(queued.type_id) - 1].delivered += 1;
+        let type_id = queued.type_id;
         self.current = if queued.is_large {
-            Current::Large(queued.type_id, large_payload(link, &queued.payload)?)
+            Current::Large(type_id, large_payload(link, &queued.payload)?)
         } else {
             Current::Queue(queued)
         };
+        self.tallies[usize::from(type_id) - 1].delivered += 1;
         Ok(true)
     }
 
@@ -591,11 +621,13 @@ impl Dispatcher {
     fn counts(&self) -> Counts {
         (1..=self.spec.event_types.len() as u16).map(|id| self.counts_of(id)).fold(
             Counts::default(),
-            |sum, counts| Counts {
-                sent: sum.sent.saturating_add(counts.sent),
-                delivered: sum.delivered.saturating_add(counts.delivered),
-                dropped: sum.dropped.saturating_add(counts.dropped),
-                lost: sum.lost.saturating_add(counts.lost),
+            |sum, counts| {
+                countable(Counts {
+                    sent: sum.sent.saturating_add(counts.sent),
+                    delivered: sum.delivered.saturating_add(counts.delivered),
+                    dropped: sum.dropped.saturating_add(counts.dropped),
+                    lost: sum.lost.saturating_add(counts.lost),
+                })
             },
         )
     }
@@ -609,7 +641,7 @@ impl Dispatcher {
         let dropped = tally.dropped(reported, dropped_now);
         let settled = tally.delivered.saturating_add(dropped).saturating_add(tally.lost);
         let sent = settled.max(reported.saturating_add(tally.sent_before));
-        Counts { sent, delivered: tally.delivered, dropped, lost: tally.lost }
+        countable(Counts { sent, delivered: tally.delivered, dropped, lost: tally.lost })
     }
 
     /// Adds what the process that is gone has counted. In a broken ring, what was sent and did not
@@ -722,6 +754,14 @@ impl Dispatcher {
             link.process.signal(signal);
         }
     }
+}
+
+/// Counts whose sum can be counted: a hostile process may claim to have dropped, or lost, as much
+/// as there are numbers. What was delivered is a fact.
+fn countable(counts: Counts) -> Counts {
+    let lost = counts.lost.min(u64::MAX - counts.delivered);
+    let dropped = counts.dropped.min(u64::MAX - counts.delivered - lost);
+    Counts { lost, dropped, ..counts }
 }
 
 /// The pause before a restart: doubled for each recent one, and up to a quarter more by `chance`

@@ -22,7 +22,7 @@ use crate::os;
 use crate::process;
 use crate::protocol::FromChild;
 use crate::pump::PumpState;
-use crate::report::{EndReport, Stats};
+use crate::report::{EndReport, Exit, Stats};
 use crate::waiter::{Sleep, Waiter, Woken};
 
 /// Which dispatcher of an engine, in the order in which they were added.
@@ -67,7 +67,7 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    fn new() -> io::Result<Runtime> {
+    pub(crate) fn new() -> io::Result<Runtime> {
         Ok(Runtime {
             waiter: Arc::new(Waiter::new()?),
             attention: Attention::start()?,
@@ -320,8 +320,10 @@ impl Engine {
         runtime.attention.lower();
         let mut messages = Vec::new();
         for (dispatcher, glance) in self.dispatchers.iter_mut().zip(&mut self.glances) {
-            if attend_one(dispatcher, runtime, &mut messages) {
-                runtime.attention.raise();
+            if let Some(link) = dispatcher.link.as_ref().filter(|_| dispatcher.has_process()) {
+                // First the exit, then the messages: what it said before it went is there by then.
+                let exit = link.process.try_wait();
+                attend_one(dispatcher, exit, runtime, &mut messages);
             }
             if dispatcher.life == Life::Exited {
                 glance.look_closer();
@@ -415,7 +417,7 @@ impl Engine {
         self.pump.notices.push_back(notice);
     }
 
-    fn note_deadline(&mut self) {
+    pub(crate) fn note_deadline(&mut self) {
         let deadline = self.dispatchers.iter().filter_map(Dispatcher::deadline).min();
         if let Some(runtime) = &mut self.runtime {
             runtime.deadline = deadline;
@@ -489,19 +491,19 @@ impl Engine {
     }
 }
 
-/// Handles what one process said and whether it is gone; true if it may say more at once.
-fn attend_one(
+/// Handles what one process said, and its exit. If it may say more at once, that needs attention
+/// again.
+pub(crate) fn attend_one(
     dispatcher: &mut Dispatcher,
+    exit: Option<Exit>,
     runtime: &Runtime,
     messages: &mut Vec<FromChild>,
-) -> bool {
-    if !dispatcher.has_process() {
-        return false;
-    }
-    let Some(link) = &mut dispatcher.link else { return false };
-    // First the exit, then the messages: what it said before it went is there by then.
-    let exit = link.process.try_wait();
+) {
+    let Some(link) = &mut dispatcher.link else { return };
     let now = Instant::now();
+    if exit.is_some() {
+        link.hear_no_more();
+    }
     let mut received = link.receive(messages);
     while exit.is_some() && matches!(received, Ok(Heard::More)) {
         received = link.receive(messages);
@@ -509,27 +511,21 @@ fn attend_one(
     if exit.is_some() {
         // The process stays readable, and there is nothing more to be told of it.
         runtime.unwatch(link);
-    } else if matches!(received, Ok(Heard::Closed)) {
+    } else if link.is_closed() {
         runtime.unwatch_control(link);
     }
     for message in messages.drain(..) {
         dispatcher.on_message(message, now, runtime.has_barriers());
     }
-    let more = match received {
-        Ok(Heard::Closed) => {
-            dispatcher.on_closed(now);
-            false
-        }
-        Ok(heard) => heard == Heard::More,
-        Err(error) => {
-            dispatcher.on_bad_message(&error, now);
-            false
-        }
-    };
+    match received {
+        Ok(Heard::All) => {}
+        Ok(Heard::More) => runtime.attention.raise(),
+        Ok(Heard::Closed) => dispatcher.on_closed(now),
+        Err(error) => dispatcher.on_bad_message(&error, now),
+    }
     if let Some(exit) = exit {
         dispatcher.on_exit(exit);
     }
-    more
 }
 
 fn check_spec(spec: &DispatcherSpec) -> Result<Vec<Delivery>, Error> {
@@ -575,9 +571,7 @@ fn check_spec(spec: &DispatcherSpec) -> Result<Vec<Delivery>, Error> {
 /// What happens to internal records that find no room: they neither make a dispatcher wait that
 /// never waits for its events, nor keep the newest of those out.
 fn internal_delivery(deliveries: &[Delivery]) -> Delivery {
-    let displaceable =
-        |delivery: &Delivery| matches!(delivery, Delivery::Latest | Delivery::DropOldest);
-    if deliveries.iter().any(displaceable) {
+    if deliveries.iter().any(|delivery| delivery.displaces()) {
         Delivery::DropOldest
     } else if deliveries.contains(&Delivery::DropNewest) {
         Delivery::DropNewest

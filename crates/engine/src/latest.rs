@@ -17,7 +17,7 @@ pub(crate) struct LatestQueue {
     /// Per type: whether it is `latest`, and the number of its newest record.
     types: Vec<(bool, Option<u64>)>,
     spare: Vec<Vec<u8>>,
-    /// Bytes of the records that were not made obsolete.
+    /// Bytes of payload of the records that were not made obsolete.
     bytes: usize,
     /// Records among them that wait for nothing newer: of other types, or large.
     urgent: usize,
@@ -93,9 +93,10 @@ impl LatestQueue {
         }
     }
 
-    /// Bytes that it holds.
+    /// Bytes that it holds, counted as a ring counts: a record without payload takes room too, and
+    /// one that was made obsolete until those before it are gone.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.records.len() * size_of::<u64>()
     }
 
     /// Whether it holds anything that must not wait until there can be no newer record: a record
@@ -141,6 +142,18 @@ mod tests {
             std::iter::from_fn(|| queue.pop()).map(|queued| queued.payload[0]).collect();
         assert_eq!(delivered, [2, 4, 5, 6]);
         assert!(queue.push(1, false, vec![7]).is_none(), "a delivered record is not obsolete");
+    }
+
+    #[test]
+    fn counts_records_that_hold_nothing() {
+        let mut queue = LatestQueue::new(&[Delivery::Latest, Delivery::Every]).unwrap();
+        for _ in 0..100 {
+            queue.push(2, false, Vec::new());
+            queue.push(1, false, Vec::new());
+        }
+        assert_eq!(queue.bytes(), 1600);
+        while queue.pop().is_some() {}
+        assert_eq!(queue.bytes(), 0);
     }
 
     #[test]

@@ -17,9 +17,9 @@
 //! | `latest` | the queue of rings that have a `latest` type |
 //! | `link` | one process: command socket, ring, segments |
 //! | `record` | one event's bytes |
-//! | `process`, `control`, `waiter`, `attention`, `os` | the operating system |
+//! | `process`, `control`, `space`, `waiter`, `attention`, `os` | the operating system |
 //!
-//! In a dispatcher's process: [`child`]. Both sides: `protocol`, `options`, `report`, `error`.
+//! In a dispatcher's process: [`child`]. For fuzzing: `stage`. Both sides: `protocol`, `options`, `report`, `error`.
 
 mod attention;
 pub mod child;
@@ -37,6 +37,9 @@ mod protocol;
 mod pump;
 mod record;
 mod report;
+mod space;
+#[doc(hidden)]
+pub mod stage;
 mod waiter;
 
 pub use engine::{DispatcherId, Engine};

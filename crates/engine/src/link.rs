@@ -12,9 +12,13 @@ use crate::error::{Error, ErrorKind};
 use crate::options::{Delivery, DispatcherSpec};
 use crate::process::Process;
 use crate::protocol::{FromChild, Setup, ToChild};
+use crate::space::SpaceBell;
 
 /// Messages that are taken from one process in one go, so that a flood can't hold the manager.
 const MESSAGES_AT_ONCE: usize = 256;
+
+/// Messages that one process may send in its life, segments aside. A sound one sends a few.
+const MAX_REPORTS: u32 = 64;
 
 /// Whether a process has said all that it has to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +33,15 @@ pub(crate) enum Heard {
 
 pub(crate) struct Link {
     pub(crate) process: Process,
-    pub(crate) consumer: Consumer<EventBell>,
+    pub(crate) consumer: Consumer<SpaceBell>,
     control: Control,
     data: EventBell,
     segments: Vec<Option<(u32, Arc<SegmentReader>)>>,
     /// Messages that were received while a segment was looked for.
     inbox: VecDeque<FromChild>,
+    /// Messages that it has sent, segments aside.
+    reports: u32,
+    /// It has closed its end, or has said what can't be understood: nothing more is heard.
     closed: bool,
     /// What all segments may take together, in bytes.
     large_bytes: usize,
@@ -50,41 +57,50 @@ impl Link {
     ) -> Result<Link, Error> {
         let name = &spec.name;
         let system = |what: &str, source: io::Error| start_error(name, what, source);
-        let space =
-            Arc::new(EventBell::new().map_err(|error| system("make a bell (eventfd)", error))?);
+        let (control, theirs) =
+            Control::pair().map_err(|error| system("make its command socket", error))?;
+        let (space, heard) =
+            SpaceBell::pair().map_err(|error| system("make a bell (socketpair)", error))?;
         let data = EventBell::new().map_err(|error| system("make a bell (eventfd)", error))?;
-        let displaceable = deliveries
-            .iter()
-            .any(|delivery| matches!(delivery, Delivery::Latest | Delivery::DropOldest));
+        let displaceable = deliveries.iter().any(|delivery| delivery.displaces());
         let (consumer, ring) =
-            eventpy_ring::create(spec.options.buffer_bytes, displaceable, Arc::clone(&space))
+            eventpy_ring::create(spec.options.buffer_bytes, displaceable, Arc::new(space))
                 .map_err(|error| create_error(name, error))?;
         let payload =
             eventpy_ring::parcel(&spec.payload).map_err(|error| create_error(name, error))?;
-        let (control, theirs) =
-            Control::pair().map_err(|error| system("make its command socket", error))?;
         let setup = ToChild::Setup(setup(spec, deliveries, barriers));
         control
             .send(
                 &setup,
-                &[ring.as_fd(), data.as_fd(), space.as_fd(), this_process, payload.as_fd()],
+                &[ring.as_fd(), data.as_fd(), heard.as_fd(), this_process, payload.as_fd()],
                 false,
             )
             .map_err(|error| system("send its setup", error))?;
         let process = Process::start(&spec.launch, theirs).map_err(|error| {
             system(&format!("start `{}`", spec.launch.program.display()), error)
         })?;
-        let segments = (0..MAX_SEGMENTS).map(|_| None).collect();
-        Ok(Link {
+        Ok(Link::new(process, consumer, control, data, spec.options.large_bytes))
+    }
+
+    /// What there is of a process that has its setup.
+    pub(crate) fn new(
+        process: Process,
+        consumer: Consumer<SpaceBell>,
+        control: Control,
+        data: EventBell,
+        large_bytes: usize,
+    ) -> Link {
+        Link {
             process,
             consumer,
             control,
             data,
-            segments,
+            segments: (0..MAX_SEGMENTS).map(|_| None).collect(),
             inbox: VecDeque::new(),
+            reports: 0,
             closed: false,
-            large_bytes: spec.options.large_bytes,
-        })
+            large_bytes,
+        }
     }
 
     /// Takes the messages that are there now, oldest first.
@@ -123,12 +139,23 @@ impl Link {
         Err(io::Error::other(format!("a record names segment {id}, which was never sent")))
     }
 
+    /// Whether its end of the command socket is closed, or as good as that.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Lets nothing more into the command socket: what is there already is still to be received.
+    /// Its process is gone, but what that has left behind may have the other end.
+    pub(crate) fn hear_no_more(&self) {
+        self.control.hear_no_more();
+    }
+
     /// Whether messages were received that nobody has handled.
     pub(crate) fn has_inbox(&self) -> bool {
         !self.inbox.is_empty()
     }
 
-    pub(crate) fn returns(&self) -> Segments<EventBell> {
+    pub(crate) fn returns(&self) -> Segments<SpaceBell> {
         self.consumer.segments()
     }
 
@@ -149,19 +176,34 @@ impl Link {
         if self.closed {
             return Ok(None);
         }
-        match self.control.receive()? {
-            Received::Message(message, descriptors) => {
-                if let FromChild::Segment { id, bytes, slots } = message {
-                    self.map_segment(id, bytes, slots, descriptors)?;
-                }
+        match self.control.receive() {
+            Ok(Received::Message(message, descriptors)) => {
+                self.take(&message, descriptors).inspect_err(|_| self.closed = true)?;
                 Ok(Some(message))
             }
-            Received::Nothing => Ok(None),
-            Received::Closed => {
+            Ok(Received::Nothing) => Ok(None),
+            Ok(Received::Closed) => {
                 self.closed = true;
                 Ok(None)
             }
+            Err(error) => {
+                self.closed = true;
+                Err(error)
+            }
         }
+    }
+
+    fn take(&mut self, message: &FromChild, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        if let FromChild::Segment { id, bytes, slots } = *message {
+            return self.map_segment(id, bytes, slots, descriptors);
+        }
+        self.reports += 1;
+        if self.reports > MAX_REPORTS {
+            return Err(io::Error::other(format!(
+                "it has sent more than {MAX_REPORTS} reports of itself"
+            )));
+        }
+        Ok(())
     }
 
     /// A newer segment takes the place of an older one that the process has given up.

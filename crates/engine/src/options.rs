@@ -126,6 +126,13 @@ pub enum Delivery {
     DropOldest,
 }
 
+impl Delivery {
+    /// Whether a full ring gives older records up for it.
+    pub(crate) fn displaces(self) -> bool {
+        matches!(self, Delivery::Latest | Delivery::DropOldest)
+    }
+}
+
 /// When a dispatcher's process is started anew.
 ///
 /// The pause before a restart doubles from `backoff` up to `backoff_max`, with up to a quarter

@@ -35,6 +35,11 @@ impl Process {
         Ok(Process { pidfd, pid })
     }
 
+    /// None at all: a descriptor that is no process's can be neither signalled nor waited for.
+    pub(crate) fn none(descriptor: OwnedFd) -> Process {
+        Process { pidfd: descriptor, pid: 0 }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }

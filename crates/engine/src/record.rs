@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 pub use eventpy_ring::Record as RingRecord;
-use eventpy_ring::{EventBell, SegmentReader, Segments};
+use eventpy_ring::{SegmentReader, Segments};
 
 use crate::engine::DispatcherId;
 use crate::link::slot_of;
 use crate::os;
+use crate::space::SpaceBell;
 
 /// One event's bytes. It counts as delivered from the moment that it is yielded.
 pub struct Record<'a> {
@@ -26,7 +27,7 @@ enum Body<'a> {
 /// dispatcher when this is dropped, which may happen in any thread.
 pub struct LargePayload {
     pub(crate) segment: Arc<SegmentReader>,
-    pub(crate) segments: Segments<EventBell>,
+    pub(crate) segments: Segments<SpaceBell>,
     pub(crate) id: u32,
     pub(crate) len: usize,
     /// To notice that this process is a forked copy, which has nothing to give back.

@@ -90,11 +90,11 @@ mod shared {
     /// # Errors
     /// [`CreateError::Capacity`] for a size that is no power of two or out of bounds,
     /// [`CreateError::Os`] when memory or descriptors are used up.
-    pub fn create(
+    pub fn create<B: Bell>(
         capacity: usize,
         displaceable: bool,
-        space: Arc<EventBell>,
-    ) -> Result<(Consumer<EventBell>, OwnedFd), CreateError> {
+        space: Arc<B>,
+    ) -> Result<(Consumer<B>, OwnedFd), CreateError> {
         let (memory, fd) = Memory::create(capacity, displaceable)?;
         Ok((Consumer::new(memory, displaceable, space), fd))
     }

@@ -9,6 +9,7 @@ use eventpy_ring::{Bell, EventBell};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
+use crate::space;
 use crate::waiter::{LONGEST_WAIT, timespec};
 
 pub(crate) struct Status {
@@ -120,7 +121,7 @@ impl Status {
 
     /// Sleeps until `space` rings or the manager is gone, and unless it is `patient`, until
     /// SIGTERM.
-    pub(crate) fn wait_for(&self, space: &EventBell, patient: bool) -> Waited {
+    pub(crate) fn wait_for(&self, space: &OwnedFd, patient: bool) -> Waited {
         loop {
             let mut descriptors = [
                 PollFd::new(space, PollFlags::IN),
@@ -133,14 +134,16 @@ impl Status {
             if rustix::event::poll(&mut descriptors[..watched], None).is_err() {
                 continue;
             }
+            // The manager has closed its end: it reads no more.
+            let hung_up = descriptors[0].revents().contains(PollFlags::HUP);
             let [room, abandoned, manager, interrupted] =
                 descriptors.map(|descriptor| !descriptor.revents().is_empty());
-            if room {
-                space.silence();
-                return Waited::Room;
-            }
-            if abandoned || manager {
+            if hung_up || abandoned || manager {
                 return Waited::ManagerGone;
+            }
+            if room {
+                space::silence(space);
+                return Waited::Room;
             }
             if interrupted && !patient {
                 return Waited::Interrupted;
