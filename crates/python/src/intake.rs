@@ -1,18 +1,17 @@
 //! From a record to an event: the manager's side of the codec.
 
 use std::cell::Cell;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use eventpy_engine::{
     DispatcherEnded, DispatcherFailed, DispatcherRestarted, Engine, LargePayload, Payload, Record,
     Yield,
 };
 use pyo3::prelude::*;
-use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyType};
 
 use crate::codec::{self, Decoder, Decoders, HEAD_BYTES};
 use crate::error::{ReentrantError, raise_codec};
+use crate::gil::GilLock;
 use crate::large::SharedMemory;
 
 /// Types that follow the declared ones in the ring: definitions of the codec, then log records.
@@ -139,9 +138,9 @@ impl Intake {
     pub(crate) fn next<'py>(
         &mut self,
         py: Python<'py>,
-        engine: &Mutex<Engine>,
+        engine: &GilLock<Engine>,
     ) -> Option<Arrival<'py>> {
-        let pulled = pull(&mut lock(py, engine), &mut self.bytes)?;
+        let pulled = pull(&mut engine.lock(py), &mut self.bytes)?;
         let (dispatcher, type_id, record) = match pulled {
             Ok(record) => record,
             Err(notice) => return Some(notice),
@@ -201,21 +200,6 @@ impl Intake {
         let owner = Bound::new(py, SharedMemory::new(payload))?;
         inbox.decode(py, &self.bytes, Some(owner.as_any()))
     }
-}
-
-/// Locks a mutex; a thread that has to wait does so without the interpreter's lock.
-#[inline]
-pub(crate) fn lock<'a, T>(py: Python<'_>, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
-    match mutex.try_lock() {
-        Ok(guard) => guard,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        Err(TryLockError::WouldBlock) => wait_for(py, mutex),
-    }
-}
-
-#[cold]
-fn wait_for<'a, T>(py: Python<'_>, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
-    mutex.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
 }
 
 type Taken<'py> = Result<(usize, u16, Pulled), Arrival<'py>>;

@@ -20,7 +20,7 @@
 //! | `codec_pair` | its two ends, for its tests |
 //! | `codec` | events to bytes and back, such that what arrives equals what pickle would bring |
 //!
-//! **Locks.** The engine's mutex is held for engine work alone: no Python code runs under it. A
+//! **Locks.** The engine's lock is held for engine work alone: no Python code runs under it. A
 //! thread that waits for a lock does so without the interpreter's lock.
 
 mod codec;

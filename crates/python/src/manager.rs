@@ -1,7 +1,7 @@
 //! The manager's process: deploy, pump, end.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use eventpy_engine::{DispatcherId, DispatcherSpec, Engine, Launch, Pump, Selection, Sleep, Woken};
@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyType};
 
 use crate::error::raise;
-use crate::gil::GilLock;
-use crate::intake::{Arrival, INTERNAL_TYPES, Inbox, Intake, check_not_decoding, lock};
+use crate::gil::{GilLock, Held};
+use crate::intake::{Arrival, INTERNAL_TYPES, Inbox, Intake, check_not_decoding};
 use crate::options::{self, Options};
 use crate::report;
 use crate::route::Routes;
@@ -23,12 +23,12 @@ const SIGNALS_EVERY: Duration = Duration::from_millis(100);
 const SHARED_SLEEP: Duration = Duration::from_millis(10);
 
 /// Managers that may have dispatchers, for the end of the interpreter.
-static DEPLOYED: Mutex<Vec<Weak<Mutex<Engine>>>> = Mutex::new(Vec::new());
+static DEPLOYED: GilLock<Vec<Weak<GilLock<Engine>>>> = GilLock::new(Vec::new());
 
 /// The native part of `eventpy.EventDispatchManager`.
 #[pyclass(frozen)]
 pub(crate) struct Manager {
-    engine: Arc<Mutex<Engine>>,
+    engine: Arc<GilLock<Engine>>,
     ids: GilLock<Vec<DispatcherId>>,
     intake: GilLock<Intake>,
     routes: GilLock<Routes>,
@@ -121,9 +121,9 @@ impl Manager {
     fn deploy(&self, py: Python<'_>, which: Option<Vec<usize>>) -> PyResult<()> {
         let which = self.selection(py, which)?;
         self.note_deployment(py)?;
-        py.detach(|| self.detached().begin_deploy(&which)).map_err(raise)?;
+        self.detached(py, |engine| engine.begin_deploy(&which)).map_err(raise)?;
         loop {
-            let polled = py.detach(|| self.detached().poll_deploy(Some(SIGNALS_EVERY)));
+            let polled = self.detached(py, |engine| engine.poll_deploy(Some(SIGNALS_EVERY)));
             if polled.map_err(raise)? {
                 return Ok(());
             }
@@ -217,13 +217,16 @@ impl Manager {
 }
 
 impl Manager {
-    fn engine(&self, py: Python<'_>) -> MutexGuard<'_, Engine> {
-        lock(py, &self.engine)
+    #[inline]
+    fn engine<'a>(&'a self, py: Python<'a>) -> Held<'a, Engine> {
+        self.engine.lock(py)
     }
 
-    /// The engine for a thread that has given the interpreter's lock back.
-    fn detached(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets the engine work that takes its time, without the interpreter's lock.
+    fn detached<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Engine) -> R + Send) -> R {
+        let mut engine = self.engine(py);
+        let engine = &mut *engine;
+        py.detach(|| work(engine))
     }
 
     fn selection(&self, py: Python<'_>, which: Option<Vec<usize>>) -> PyResult<Selection> {
@@ -232,7 +235,7 @@ impl Manager {
 
     /// Sees to it that the dispatchers are ended with the interpreter at the latest.
     fn note_deployment(&self, py: Python<'_>) -> PyResult<()> {
-        let mut deployed = lock(py, &DEPLOYED);
+        let mut deployed = DEPLOYED.lock(py);
         deployed.retain(|engine| engine.strong_count() > 0);
         let this = Arc::downgrade(&self.engine);
         if !deployed.iter().any(|engine| engine.ptr_eq(&this)) {
@@ -388,9 +391,9 @@ impl Drop for Manager {
 /// Ends the dispatchers of all managers; for the end of the interpreter.
 #[pyfunction]
 pub(crate) fn end_all(py: Python<'_>) {
-    let deployed = mem::take(&mut *lock(py, &DEPLOYED));
+    let deployed = mem::take(&mut *DEPLOYED.lock(py));
     for engine in deployed.iter().filter_map(Weak::upgrade) {
-        let engine = mem::take(&mut *lock(py, &engine));
+        let engine = mem::take(&mut *engine.lock(py));
         py.detach(|| drop(engine));
     }
 }
