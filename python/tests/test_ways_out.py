@@ -132,7 +132,12 @@ WAYS = {
     "os.abort": Way("abort", Scene.it_ends_by_itself, 0, -6, "without its `finish`"),
     "a crash": Way("crash", Scene.it_ends_by_itself, 0, -11, "without its `finish`"),
     "another program in its process": Way(
-        "become another program", Scene.it_ends_by_itself, 0, -15, "its process ended", BRIEF
+        "become another program",
+        Scene.it_ends_by_itself,
+        0,
+        -15,
+        "closed its command socket",
+        BRIEF,
     ),
     "the deadline, in work that nothing interrupts": Way(
         "work in C", Scene.it_does_so, 0, -9, BY_FORCE, BRIEF
