@@ -4,6 +4,7 @@
 //! that a kill can leave in shared memory.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -58,6 +59,10 @@ impl Stepped {
                 'Z' => return None,
                 _ => std::thread::yield_now(),
             }
+        }
+        // A thread that is not traced would not survive a breakpoint. In the window nothing wakes it.
+        while !others_sleep(pid) {
+            std::thread::yield_now();
         }
         let pid = Pid::from_raw(pid as i32);
         waitpid(pid, Some(WaitPidFlag::WNOHANG)).expect("it is a child");
@@ -143,9 +148,22 @@ impl Stepped {
     }
 }
 
+/// Whether all threads of a child sleep but the first, which is stopped.
+fn others_sleep(pid: u32) -> bool {
+    let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it is not reaped");
+    threads.all(|thread| {
+        let thread = thread.expect("its threads can be listed");
+        matches!(state_in(&thread.path()), 'S' | 't')
+    })
+}
+
 /// The state of a child, as ps shows it.
 fn state_of(pid: u32) -> char {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is not reaped");
+    state_in(Path::new(&format!("/proc/{pid}")))
+}
+
+fn state_in(folder: &Path) -> char {
+    let stat = std::fs::read_to_string(folder.join("stat")).expect("it is not reaped");
     // The name, in parentheses, may hold anything.
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     state.expect("its state comes behind its name")
