@@ -32,7 +32,7 @@ class StateError(EventAPIException, RuntimeError):
 
 
 class ReentrantError(StateError):
-    """`invoke_dispatch` was called within a callback, which it has itself called."""
+    """`invoke_dispatch` was called while it is under way, in a callback or another thread."""
 
 
 class ResourceError(EventAPIException):

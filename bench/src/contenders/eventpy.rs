@@ -28,8 +28,9 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// Dispatchers in the work of the idle ones.
 const IDLE_DISPATCHERS: usize = 256;
 
-/// How long the CPU time of waiting is watched.
-const WATCHED: Duration = Duration::from_secs(2);
+/// How long the CPU time of waiting is watched: so long that the going to sleep and the waking, which
+/// are paid once, are little beside it.
+const WATCHED: Duration = Duration::from_secs(20);
 
 /// `emit`, to a callback.
 pub fn emit(records: u64) -> Contender {

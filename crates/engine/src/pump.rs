@@ -87,7 +87,7 @@ impl Engine {
         if self.pump.active && pump != Pump::End {
             return Err(Error::new(
                 ErrorKind::Reentrant,
-                "invoke_dispatch was called within a callback, which it has itself called; return from the callback instead",
+                "invoke_dispatch was called while it is under way: if that is within a callback, return from it instead; if it is another thread, pump in one only",
             ));
         }
         self.leave_outside_wait();
