@@ -82,9 +82,19 @@ def _settle(dispatcher: EventDispatcher) -> None:
 
     Unpickling fills the dictionary that instances share the keys of. The interpreter (CPython 3.11
     and later) has no short way to attributes in such a one, which makes an `update` that reads and
-    writes a few a third slower.
+    writes a few a third slower. A class that brings its own way of being unpickled may have meant
+    its dictionary to be the one that it is.
     """
-    object.__setattr__(dispatcher, "__dict__", {**dispatcher.__dict__})
+    kind = type(dispatcher)
+    is_plain = (
+        kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and not hasattr(kind, "__setstate__")
+    )
+    namespace = dispatcher.__dict__
+    if is_plain and type(namespace) is dict:
+        # Not by `__setattr__`, which a class may have of its own.
+        object.__setattr__(dispatcher, "__dict__", {**namespace})
 
 
 def _restore_main(kind: str, where: str) -> None:

@@ -61,6 +61,8 @@ pub(crate) struct PumpState {
     sleeps_since: Option<Instant>,
     /// Whether the last sleep was so short that it would have been better to look a little longer.
     spins: bool,
+    /// A look has found something, which the pump is yet to find too: it may be nothing for it.
+    has_spun: bool,
     pub(crate) notices: Notices,
 }
 
@@ -213,6 +215,9 @@ impl Engine {
             self.look_around(which);
             let found = !self.pump.turns.is_empty() || !self.pump.notices.is_empty();
             self.pump.found_any = found;
+            if std::mem::take(&mut self.pump.has_spun) {
+                self.pump.spins = found;
+            }
             if found || pump == Pump::Now || (pump == Pump::End && self.has_ended(which)) {
                 return Ok(());
             }
@@ -270,7 +275,12 @@ impl Engine {
         until: Option<Instant>,
     ) -> Result<Option<Sleep>, Error> {
         self.check_deployed("invoke_dispatch")?;
-        if !self.pump.notices.is_empty() || self.spin(which, until) {
+        if !self.pump.notices.is_empty() {
+            return Ok(None);
+        }
+        if self.spin(which, until) {
+            self.pump.has_spun = true;
+            self.pump.spins = false;
             return Ok(None);
         }
         if self.announce_sleep(which) {

@@ -17,8 +17,8 @@ use eventpy::{
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use support::{
-    Companion, Diary, Notes, alone, assert_balanced, children, has_ended, is_alive, pid_of,
-    pump_until, signal_child, wait_for_sent, wait_until,
+    Companion, Diary, Notes, alone, assert_balanced, children, has_ended, is_alive, is_stopped,
+    pid_of, pump_until, signal_child, wait_for_sent, wait_until,
 };
 
 #[derive(Event, Serialize, Deserialize)]
@@ -365,6 +365,8 @@ ways_to_end! {
     at_the_deadline_when_its_process_is_stopped: Way::well(Work::Beat, |manager, seen| {
             some_numbers_come(manager, seen)?;
             it_is_sent(manager, Signal::STOP);
+            let pid = pid_of(manager, 0);
+            wait_until("its process is stopped", || is_stopped(pid));
             Ok(())
         })
         .options(impatient())

@@ -9,7 +9,7 @@ compile_error!("without the interpreter's lock, GilLock does not keep threads ap
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use pyo3::prelude::*;
@@ -19,8 +19,12 @@ pub(crate) struct GilLock<T> {
     /// Whether somebody has it. Written only under the interpreter's lock, which also orders what
     /// the holders do.
     taken: AtomicBool,
-    /// Threads that wait for it.
+    /// Threads that wait for it, each with a ticket: they have it in the order in which they came,
+    /// and before whoever comes. Else a holder that lets go of the interpreter's lock only while it
+    /// holds this would have it for ever.
     waiting: AtomicUsize,
+    next_ticket: AtomicU64,
+    serving: AtomicU64,
     turn: Mutex<()>,
     given_back: Condvar,
     value: UnsafeCell<T>,
@@ -42,6 +46,8 @@ impl<T> GilLock<T> {
         GilLock {
             taken: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
+            next_ticket: AtomicU64::new(0),
+            serving: AtomicU64::new(0),
             turn: Mutex::new(()),
             given_back: Condvar::new(),
             value: UnsafeCell::new(value),
@@ -51,7 +57,7 @@ impl<T> GilLock<T> {
     /// Takes the value. A thread that has to wait for it lets go of the interpreter's lock.
     #[inline]
     pub(crate) fn lock<'a>(&'a self, py: Python<'a>) -> Held<'a, T> {
-        if self.taken.load(Ordering::Relaxed) {
+        if !self.is_free(py) {
             self.wait(py);
         }
         // No Python code runs and nothing is let go of since the load, so nobody came between.
@@ -59,19 +65,28 @@ impl<T> GilLock<T> {
         Held { lock: self, _py: py }
     }
 
+    /// Whether nobody has it, nor waits for it.
+    #[inline]
+    pub(crate) fn is_free(&self, _: Python<'_>) -> bool {
+        !self.taken.load(Ordering::Relaxed) && self.waiting.load(Ordering::Relaxed) == 0
+    }
+
+    /// Waits until it is this thread's turn. It is nobody else's then, until this one has taken it.
     #[cold]
     fn wait(&self, py: Python<'_>) {
-        let GilLock { taken, waiting, turn, given_back, .. } = self;
-        while taken.load(Ordering::Relaxed) {
-            waiting.fetch_add(1, Ordering::Relaxed);
-            py.detach(|| {
-                let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                while taken.load(Ordering::Relaxed) {
-                    turn = given_back.wait(turn).unwrap_or_else(PoisonError::into_inner);
-                }
-            });
-            waiting.fetch_sub(1, Ordering::Relaxed);
-        }
+        let GilLock { taken, waiting, next_ticket, serving, turn, given_back, .. } = self;
+        let ticket = next_ticket.fetch_add(1, Ordering::Relaxed);
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let is_ours =
+            || !taken.load(Ordering::Relaxed) && serving.load(Ordering::Relaxed) == ticket;
+        py.detach(|| {
+            let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            while !is_ours() {
+                turn = given_back.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            }
+        });
+        serving.store(ticket + 1, Ordering::Relaxed);
+        waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     #[cold]

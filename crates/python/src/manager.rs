@@ -188,7 +188,8 @@ impl Manager {
             }
         }
         raise_first(py, &mut outcome.errors, &[])?;
-        report::end_report(py, &self.engine(py).end_report())
+        let ended = self.engine(py).end_report();
+        report::end_report(py, &ended)
     }
 
     /// Ends all dispatchers without delivering anything.

@@ -24,7 +24,7 @@ const FIRST_ROOM_BYTES: usize = 32;
 static OUTBOX: GilLock<Option<Outbox>> = GilLock::new(None);
 
 /// The engine's emitter, while the engine lends it to a call of the dispatcher. It is used only
-/// under the lock of [`OUTBOX`], and taken back only under that.
+/// under the lock of [`OUTBOX`], and taken back only while nobody has that.
 static LENT: AtomicPtr<Emitter> = AtomicPtr::new(null_mut());
 
 /// What turns objects into records of the ring.
@@ -112,10 +112,9 @@ pub(crate) fn lending<R>(py: Python<'_>, emitter: &mut Emitter, call: impl FnOnc
     struct TakeBack<'py>(Python<'py>);
     impl Drop for TakeBack<'_> {
         fn drop(&mut self) {
-            if !LENT.load(Ordering::Relaxed).is_null() {
-                let _nobody_sends = OUTBOX.lock(self.0);
-                LENT.store(null_mut(), Ordering::Relaxed);
-            }
+            // Whoever sends at this moment is waited for.
+            let _nobody_sends = (!OUTBOX.is_free(self.0)).then(|| OUTBOX.lock(self.0));
+            LENT.store(null_mut(), Ordering::Relaxed);
         }
     }
     let _take_back = TakeBack(py);
@@ -124,7 +123,7 @@ pub(crate) fn lending<R>(py: Python<'_>, emitter: &mut Emitter, call: impl FnOnc
     call()
 }
 
-/// Sends what an `update` returned. Nothing can be sent any more then, until the next one.
+/// Sends what an `update` returned.
 #[inline]
 pub(crate) fn send_returned(returned: &Bound<'_, PyAny>) -> PyResult<()> {
     if returned.is_none() {
@@ -137,8 +136,6 @@ pub(crate) fn send_returned(returned: &Bound<'_, PyAny>) -> PyResult<()> {
         let is_event = outbox.is_event(returned)?;
         if is_event {
             outbox.send(returned, emitter)?;
-            // Here and now, because that spares another turn of the lock.
-            LENT.store(null_mut(), Ordering::Relaxed);
         }
         Ok(is_event)
     })?;

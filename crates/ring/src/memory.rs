@@ -258,17 +258,16 @@ mod shared {
             unsafe { self.words.as_ptr().cast::<u8>().add(offset) }
         }
 
-        #[cfg(not(miri))]
         /// Asks for the cache line of a position, to read there soon.
         #[inline]
         pub(crate) fn prefetch_read(&self, position: u64) {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
             // SAFETY: prefetching has no effect but on time.
             unsafe {
                 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
                 _mm_prefetch::<_MM_HINT_T0>(self.byte_at(position).cast());
             }
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
             let _ = position;
         }
 

@@ -277,6 +277,11 @@ pub fn is_alive(pid: u32) -> bool {
     state_and_parent(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
+/// Whether a process was stopped by a signal.
+pub fn is_stopped(pid: u32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| state == 'T')
+}
+
 /// Whether every thread of a process sleeps.
 pub fn is_asleep(pid: u32) -> bool {
     awake_threads(pid) == 0
