@@ -60,8 +60,9 @@ class Scene:
         os.kill(self.pid, number)
 
     def is_stopped(self) -> bool:
-        # The name, in parentheses, may hold anything.
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].startswith("T")
+        with open(f"/proc/{self.pid}/stat") as stat:
+            # The name, in parentheses, may hold anything.
+            return stat.read().rpartition(") ")[2].startswith("T")
 
 
 def sent(number: int, *, ends: bool) -> Callable[[Scene], None]:
