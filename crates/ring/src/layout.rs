@@ -181,7 +181,7 @@ impl core::fmt::Debug for RecordWord {
 /// Bytes that a record with `len` bytes of payload takes in the ring.
 #[inline]
 pub(crate) fn span_of(len: usize) -> u64 {
-    // `next_multiple_of` would divide and compare.
+    // Always rounded up by a mask: `next_multiple_of` looks first whether it has to.
     RECORD_ALIGN + ((len as u64 + (RECORD_ALIGN - 1)) & !(RECORD_ALIGN - 1))
 }
 
