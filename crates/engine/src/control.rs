@@ -13,10 +13,12 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::aside::Aside;
 use crate::protocol::MAX_MESSAGE_BYTES;
 
-/// Descriptors that one message can carry.
-const MAX_DESCRIPTORS: usize = 8;
+/// Descriptors that one message can carry: as many as the kernel allows (`SCM_MAX_FD`). What there
+/// is no room for, the kernel closes before a receive returns, however long that takes.
+const MAX_DESCRIPTORS: usize = 253;
 
 /// One end of a command socket.
 #[derive(Debug)]
@@ -24,10 +26,12 @@ pub(crate) struct Control {
     socket: OwnedFd,
 }
 
+/// Descriptors that came with a message, if there are any.
+pub(crate) type Descriptors = Option<Aside<Vec<OwnedFd>>>;
+
 /// What a receive came to.
 pub(crate) enum Received<M> {
-    /// A message and the descriptors that came with it.
-    Message(M, Vec<OwnedFd>),
+    Message(M, Descriptors),
     /// Nothing for now.
     Nothing,
     /// The other end is closed, and all it sent has been received.
@@ -98,7 +102,8 @@ impl Control {
                 Ok(received) => break received,
             }
         };
-        let descriptors = ancillary.drain().filter_map(rights).flatten().collect();
+        let descriptors: Vec<_> = ancillary.drain().filter_map(rights).flatten().collect();
+        let descriptors = (!descriptors.is_empty()).then(|| Aside::new(descriptors));
         if received.bytes == 0 {
             return match self.is_closed() {
                 true => Ok(Received::Closed),

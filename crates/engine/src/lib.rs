@@ -17,10 +17,11 @@
 //! | `latest` | the queue of rings that have a `latest` type |
 //! | `link` | one process: command socket, ring, segments |
 //! | `record` | one event's bytes |
-//! | `process`, `control`, `space`, `waiter`, `attention`, `os` | the operating system |
+//! | `process`, `control`, `aside`, `space`, `waiter`, `attention`, `os` | the operating system |
 //!
 //! In a dispatcher's process: [`child`]. For fuzzing: `stage`. Both sides: `protocol`, `options`, `report`, `error`.
 
+mod aside;
 mod attention;
 pub mod child;
 mod control;

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use eventpy_ring::{Consumer, CreateError, EventBell, MAX_SEGMENTS, SegmentReader, Segments};
 
-use crate::control::{Control, Received};
+use crate::aside::Aside;
+use crate::control::{Control, Descriptors, Received};
 use crate::error::{Error, ErrorKind};
 use crate::options::{Delivery, DispatcherSpec};
 use crate::process::Process;
@@ -34,7 +35,7 @@ pub(crate) enum Heard {
 pub(crate) struct Link {
     pub(crate) process: Process,
     pub(crate) consumer: Consumer<SpaceBell>,
-    control: Control,
+    control: Aside<Control>,
     data: EventBell,
     segments: Vec<Option<(u32, Arc<SegmentReader>)>>,
     /// Messages that were received while a segment was looked for.
@@ -93,7 +94,7 @@ impl Link {
         Link {
             process,
             consumer,
-            control,
+            control: Aside::new(control),
             data,
             segments: (0..MAX_SEGMENTS).map(|_| None).collect(),
             inbox: VecDeque::new(),
@@ -193,9 +194,14 @@ impl Link {
         }
     }
 
-    fn take(&mut self, message: &FromChild, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    fn take(&mut self, message: &FromChild, descriptors: Descriptors) -> io::Result<()> {
         if let FromChild::Segment { id, bytes, slots } = *message {
             return self.map_segment(id, bytes, slots, descriptors);
+        }
+        if descriptors.is_some() {
+            return Err(io::Error::other(
+                "a message came with descriptors, which only segments do",
+            ));
         }
         self.reports += 1;
         if self.reports > MAX_REPORTS {
@@ -212,15 +218,21 @@ impl Link {
         id: u32,
         bytes: u64,
         slots: u64,
-        mut descriptors: Vec<OwnedFd>,
+        descriptors: Descriptors,
     ) -> io::Result<()> {
         for (slot, segment) in self.segments.iter_mut().enumerate() {
             if slots & 1 << slot == 0 || slot == slot_of(id) {
                 *segment = None;
             }
         }
-        let Some(fd) = descriptors.pop() else {
+        let Some(memory) = descriptors else {
             return Err(io::Error::other(format!("segment {id} came without its memory")));
+        };
+        let [descriptor] = &memory[..] else {
+            return Err(io::Error::other(format!(
+                "segment {id} came with {} descriptors, not with one",
+                memory.len()
+            )));
         };
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let kept: usize = self.segments.iter().flatten().map(|(_, kept)| kept.capacity()).sum();
@@ -230,7 +242,9 @@ impl Link {
                 self.large_bytes
             )));
         }
-        let segment = SegmentReader::map(fd, bytes).map_err(io::Error::other)?;
+        let segment = SegmentReader::map(descriptor.as_fd(), bytes).map_err(io::Error::other)?;
+        // It is memory, which nobody waits for.
+        drop(memory.into_inner());
         self.segments[slot_of(id)] = Some((id, Arc::new(segment)));
         Ok(())
     }

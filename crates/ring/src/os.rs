@@ -10,6 +10,9 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
+/// The file system of memory that has no name.
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+
 const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// A refused call: what was tried, and why it was refused.
@@ -40,6 +43,11 @@ pub(crate) fn sealed_memory(name: &str, bytes: usize) -> Result<OwnedFd, Refused
 pub(crate) fn sealed_size(fd: BorrowedFd<'_>) -> Result<(u64, bool, u32), Refused> {
     let seals =
         rustix::fs::fcntl_get_seals(fd).map_err(refused("read the seals of shared memory"))?;
+    // Memory of huge pages has seals too, but a hole in it may be filled by nothing but a signal.
+    let system = rustix::fs::fstatfs(fd).map_err(refused("read the kind of shared memory"))?;
+    if system.f_type != TMPFS_MAGIC {
+        return Err(refused("take memory that is not of ordinary pages")(Errno::INVAL));
+    }
     let stat = rustix::fs::fstat(fd).map_err(refused("read the size of shared memory (fstat)"))?;
     Ok((stat.st_size as u64, seals.contains(SIZE_SEALS), seals.bits()))
 }

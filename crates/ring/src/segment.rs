@@ -5,7 +5,7 @@
 //! producer fills it again. Neither side keeps a descriptor, only the mapping.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use crate::error::{AttachError, CreateError};
@@ -55,13 +55,13 @@ impl SegmentReader {
     ///
     /// # Errors
     /// When the memory is not sealed or smaller than `bytes`, or can't be mapped.
-    pub fn map(fd: OwnedFd, bytes: usize) -> Result<SegmentReader, AttachError> {
+    pub fn map(fd: BorrowedFd<'_>, bytes: usize) -> Result<SegmentReader, AttachError> {
         let refused = |(action, source)| AttachError::Os { action, source };
-        let (found, sealed, seals) = os::sealed_size(fd.as_fd()).map_err(refused)?;
+        let (found, sealed, seals) = os::sealed_size(fd).map_err(refused)?;
         if !sealed || bytes == 0 || found != bytes as u64 {
             return Err(AttachError::Size { found, expected: bytes as u64, seals });
         }
-        let mapping = Mapping::new(fd.as_fd(), bytes, false, false).map_err(refused)?;
+        let mapping = Mapping::new(fd, bytes, false, false).map_err(refused)?;
         Ok(SegmentReader { mapping })
     }
 

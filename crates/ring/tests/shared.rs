@@ -312,8 +312,8 @@ fn a_page_that_nobody_may_touch_follows_every_mapping() {
         let file = File::from(fd);
         assert_eq!(guard_of(&file).1, "---", "a writer of {bytes} bytes");
         drop(writer);
-        let fd = file.try_clone().unwrap().into();
-        let _reader = SegmentReader::map(fd, bytes).unwrap();
+        let fd = file.try_clone().unwrap();
+        let _reader = SegmentReader::map(fd.as_fd(), bytes).unwrap();
         assert_eq!(guard_of(&file).1, "---", "a reader of {bytes} bytes");
     }
 }
@@ -409,7 +409,7 @@ fn a_descriptor_that_is_no_memory_is_refused() {
 fn a_segment_shows_what_was_written_into_it() {
     for bytes in [8, 4096, 100_001] {
         let (mut writer, fd) = SegmentWriter::create(bytes).unwrap();
-        let reader = SegmentReader::map(fd, bytes).unwrap();
+        let reader = SegmentReader::map(fd.as_fd(), bytes).unwrap();
         assert_eq!((writer.capacity(), reader.capacity()), (bytes, bytes));
         let content: Vec<u8> = (0..bytes).map(|at| mixed(at as u64) as u8).collect();
         writer.bytes_mut().copy_from_slice(&content);
@@ -428,12 +428,17 @@ fn a_segment_shows_what_was_written_into_it() {
 #[should_panic(expected = "the segment has 8 bytes")]
 fn a_copy_past_a_segment_is_refused() {
     let (_writer, fd) = SegmentWriter::create(8).unwrap();
-    SegmentReader::map(fd, 8).unwrap().copy_to(&mut [0; 9]);
+    SegmentReader::map(fd.as_fd(), 8).unwrap().copy_to(&mut [0; 9]);
 }
+
+const HUGE: MemfdFlags =
+    MemfdFlags::HUGETLB.union(MemfdFlags::ALLOW_SEALING).union(MemfdFlags::HUGE_2MB);
 
 #[test]
 fn a_segment_that_is_not_what_was_announced_is_refused() {
-    let refused = |memory, bytes| SegmentReader::map(memory, bytes).expect_err("it is not sound");
+    let refused = |memory: OwnedFd, bytes| {
+        SegmentReader::map(memory.as_fd(), bytes).expect_err("it is not sound")
+    };
     for (found, expected) in [(8192, 4096), (4096, 8192), (0, 0), (4096, usize::MAX)] {
         let error = refused(memory(found, &[], SIZE_SEALS), expected);
         assert!(matches!(error, AttachError::Size { .. }), "{found} instead of {expected}");
@@ -443,8 +448,15 @@ fn a_segment_that_is_not_what_was_announced_is_refused() {
         error.to_string(),
         "the memory has 4096 bytes and seals 0x2, where 4096 sealed bytes were announced"
     );
-    let (reader, _writer) = rustix::pipe::pipe().unwrap();
+    let (reader, _writer): (OwnedFd, OwnedFd) = rustix::pipe::pipe().unwrap();
     assert!(matches!(refused(reader, 4096), AttachError::Os { .. }));
+    // Not every kernel has huge pages.
+    if let Ok(huge) = rustix::fs::memfd_create("huge", HUGE) {
+        rustix::fs::ftruncate(&huge, 2 << 20).unwrap();
+        rustix::fs::fcntl_add_seals(&huge, SIZE_SEALS).unwrap();
+        let error = refused(huge, 2 << 20).to_string();
+        assert!(error.contains("not of ordinary pages"), "{error}");
+    }
 }
 
 #[test]

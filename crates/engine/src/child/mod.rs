@@ -23,6 +23,7 @@ use eventpy_ring::{ColdFence, EventBell, HotFence};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::SocketType;
 
+use crate::aside::Aside;
 use crate::control::{Control, Received};
 use crate::error::{Error, ErrorKind};
 use crate::os;
@@ -248,6 +249,7 @@ fn receive_setup(control: &Control) -> io::Result<Option<(Setup, Descriptors)>> 
     // The setup was sent before this process was started.
     match control.receive()? {
         Received::Message(ToChild::Setup(setup), descriptors) => {
+            let descriptors = descriptors.map(Aside::into_inner).unwrap_or_default();
             Ok(Some((setup, descriptors_of(descriptors)?)))
         }
         Received::Closed => Ok(None),

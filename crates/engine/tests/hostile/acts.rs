@@ -1,5 +1,7 @@
 //! What hostile dispatcher processes do, and what has to come of it.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::exit;
 use std::sync::atomic::Ordering;
@@ -12,8 +14,8 @@ use rustix::net::SendFlags;
 use rustix::process::Signal;
 
 use crate::child::{
-    CONSUMER_ASLEEP, COUNTERS, HEAD, HEADER_BYTES, Hostile, PAD, SIZE_SEALS, SPACE_WANTED, Says,
-    TAIL, file, fork, memory, record_word,
+    CONSUMER_ASLEEP, COUNTERS, HEAD, HEADER_BYTES, Hostile, MAX_DESCRIPTORS, PAD, SIZE_SEALS,
+    SPACE_WANTED, Says, TAIL, file, fork, memory, record_word,
 };
 
 /// One hostile process.
@@ -41,6 +43,12 @@ use Outcome::{Ends, Fails, FailsAtEnd, NotDeployed};
 
 const NOT_OF_THE_PROTOCOL: Outcome = Fails(&["command socket", "not one of the protocol"]);
 const NOT_UNDERSTOOD: Outcome = Fails(&["command socket", "message"]);
+const NOT_A_SEGMENT: Outcome = Fails(&["command socket", "seals"]);
+
+/// A variant that there is not.
+const NO_MESSAGE: &[u8] = &[8];
+
+const SEGMENT: Says = Says::Segment { id: 0, bytes: 4096, slots: 1 };
 
 pub const CASES: &[Case] = &[
     // Messages.
@@ -81,15 +89,40 @@ pub const CASES: &[Case] = &[
     case("a_flood_of_reports", a_flood_of_reports, Fails(&["0 xxxxxx"])),
     case("a_flood_of_segments", a_flood_of_segments, Ends),
     // Descriptors and segments.
-    case("descriptors_with_any_message", descriptors_with_any_message, Ends),
     case(
-        "more_descriptors_than_a_message_has",
-        more_descriptors_than_a_message_has,
-        Fails(&["descriptor", "could not be received"]),
+        "a_descriptor_with_loaded",
+        a_descriptor_with_loaded,
+        NotDeployed(&["command socket", "came with descriptors"]),
+    ),
+    case(
+        "a_descriptor_with_the_last_message",
+        a_descriptor_with_the_last_message,
+        Fails(&["command socket", "came with descriptors"]),
+    ),
+    case(
+        "as_many_descriptors_as_the_kernel_lets_through",
+        as_many_descriptors_as_the_kernel_lets_through,
+        Fails(&["command socket", "with 253 descriptors"]),
+    ),
+    case("a_descriptor_that_takes_its_time", a_descriptor_that_takes_its_time, NOT_UNDERSTOOD),
+    case(
+        "a_descriptor_that_takes_its_time_as_a_segment",
+        a_descriptor_that_takes_its_time_as_a_segment,
+        NOT_A_SEGMENT,
+    ),
+    case(
+        "a_descriptor_that_takes_its_time_unreceived",
+        a_descriptor_that_takes_its_time_unreceived,
+        NOT_UNDERSTOOD,
+    ),
+    case(
+        "a_descriptor_that_takes_its_time_behind_the_last_message",
+        a_descriptor_that_takes_its_time_behind_the_last_message,
+        Fails(&["command socket"]),
     ),
     case("a_segment_without_memory", a_segment_without_memory, Fails(&["without its memory"])),
-    case("a_segment_in_a_pipe", a_segment_in_a_pipe, Fails(&["command socket", "seals"])),
-    case("a_segment_in_a_file", a_segment_in_a_file, Fails(&["command socket", "seals"])),
+    case("a_segment_in_a_pipe", a_segment_in_a_pipe, NOT_A_SEGMENT),
+    case("a_segment_in_a_file", a_segment_in_a_file, NOT_A_SEGMENT),
     case(
         "a_segment_that_can_shrink",
         a_segment_that_can_shrink,
@@ -218,7 +251,7 @@ fn a_truncated_message(child: &mut Hostile) {
 
 fn an_unknown_variant(child: &mut Hostile) {
     child.begin_well();
-    let _ = child.send(&[8], &[]);
+    let _ = child.send(NO_MESSAGE, &[]);
 }
 
 fn a_text_longer_than_its_message(child: &mut Hostile) {
@@ -324,30 +357,60 @@ fn a_flood_of_segments(child: &mut Hostile) {
 
 // Descriptors and segments.
 
-fn null_devices<const N: usize>() -> [OwnedFd; N] {
-    std::array::from_fn(|_| std::fs::File::open("/dev/null").unwrap().into())
+fn null_device() -> OwnedFd {
+    std::fs::File::open("/dev/null").unwrap().into()
 }
 
-fn descriptors_with_any_message(child: &mut Hostile) {
-    let descriptors: [OwnedFd; 8] = null_devices();
-    let descriptors = descriptors.each_ref().map(OwnedFd::as_fd);
-    child.say_with(&Says::Loaded { barriers: false }, &descriptors);
-    child.say_with(&Says::Initialised, &descriptors);
-    (0..3).for_each(|number| child.commit(number));
-    let memory = memory(4096, SIZE_SEALS);
-    let mut many: Vec<BorrowedFd<'_>> = descriptors[..7].to_vec();
-    many.push(memory.as_fd());
-    child.say_with(&Says::Segment { id: 0, bytes: 4096, slots: 1 }, &many);
-    child.commit_large(0, 4096);
-    child.say_with(&Says::Finished { time: Duration::ZERO }, &descriptors);
+fn a_descriptor_with_loaded(child: &mut Hostile) {
+    child.say_with(&Says::Loaded { barriers: false }, &[null_device().as_fd()]);
+}
+
+fn a_descriptor_with_the_last_message(child: &mut Hostile) {
+    child.begin_well();
+    child.say_with(&Says::Finished { time: Duration::ZERO }, &[null_device().as_fd()]);
     exit(0);
 }
 
-fn more_descriptors_than_a_message_has(child: &mut Hostile) {
+fn as_many_descriptors_as_the_kernel_lets_through(child: &mut Hostile) {
     child.begin_well();
-    let descriptors: [OwnedFd; 16] = null_devices();
-    let descriptors = descriptors.each_ref().map(OwnedFd::as_fd);
-    child.say_with(&Says::Segment { id: 0, bytes: 4096, slots: 1 }, &descriptors);
+    let null = null_device();
+    child.say_with(&SEGMENT, &[null.as_fd(); MAX_DESCRIPTORS]);
+}
+
+/// Sends messages, each with a connection whose last owner waits, when he closes it, for what it has
+/// not sent. That is the manager. The other end, which is the test, takes nothing.
+fn send_lingering(child: &Hostile, messages: &[&[u8]]) {
+    child.begin_well();
+    child.wait_until_read();
+    let mut lingering = TcpStream::connect(&child.payload).unwrap();
+    let for_long = Some(Duration::from_secs(600));
+    rustix::net::sockopt::set_socket_linger(&lingering, for_long).unwrap();
+    lingering.set_nonblocking(true).unwrap();
+    while lingering.write(&[0; 65536]).is_ok() {}
+    child.while_the_manager_stands_still(|| {
+        for message in messages {
+            let _ = child.send(message, &[lingering.as_fd()]);
+        }
+        drop(lingering);
+    });
+}
+
+fn a_descriptor_that_takes_its_time(child: &mut Hostile) {
+    send_lingering(child, &[NO_MESSAGE]);
+}
+
+fn a_descriptor_that_takes_its_time_as_a_segment(child: &mut Hostile) {
+    send_lingering(child, &[&postcard::to_stdvec(&SEGMENT).unwrap()]);
+}
+
+fn a_descriptor_that_takes_its_time_unreceived(child: &mut Hostile) {
+    send_lingering(child, &[NO_MESSAGE, NO_MESSAGE]);
+}
+
+fn a_descriptor_that_takes_its_time_behind_the_last_message(child: &mut Hostile) {
+    let finished = postcard::to_stdvec(&Says::Finished { time: Duration::ZERO }).unwrap();
+    send_lingering(child, &[&finished, &[]]);
+    exit(0);
 }
 
 fn send_segment(child: &Hostile, bytes: u64, descriptors: &[BorrowedFd<'_>]) {

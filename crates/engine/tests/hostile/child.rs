@@ -17,7 +17,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions};
 use serde::{Deserialize, Serialize};
 
 /// Bytes before the first record.
@@ -38,7 +38,8 @@ pub const LARGE: u16 = 2;
 /// The seals that a segment must have.
 pub const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
-const MAX_DESCRIPTORS: usize = 16;
+/// As many descriptors as the kernel lets one message carry.
+pub const MAX_DESCRIPTORS: usize = 253;
 
 /// What a dispatcher process says, as the protocol numbers it.
 #[derive(Serialize)]
@@ -155,6 +156,17 @@ impl Hostile {
     pub fn is_hung_up(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.control, PollFlags::empty())], Some(&now)) != Ok(0)
+    }
+
+    /// Does something that the manager sees only when it is done.
+    pub fn while_the_manager_stands_still(&self, act: impl FnOnce()) {
+        let manager = rustix::process::getppid().expect("the manager has started this process");
+        rustix::process::kill_process(manager, Signal::STOP).unwrap();
+        while crate::state(manager.as_raw_pid() as u32) != Some('T') {
+            std::thread::yield_now();
+        }
+        act();
+        rustix::process::kill_process(manager, Signal::CONT).unwrap();
     }
 
     /// The word at an offset into the ring's memory.

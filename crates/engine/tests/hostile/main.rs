@@ -13,6 +13,7 @@ mod sources;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -223,7 +224,10 @@ fn assert_says(reason: &str, says: &[&str]) {
 }
 
 fn play(case: &Case) {
-    let hostile = hostile(case.name, "", case.options);
+    // Whoever connects to it is never heard.
+    let deaf = TcpListener::bind("127.0.0.1:0").expect("there is a loopback");
+    let address = deaf.local_addr().expect("it is bound").to_string();
+    let hostile = hostile(case.name, &address, case.options);
     match case.outcome {
         Outcome::NotDeployed(says) => play_not_deployed(hostile, says),
         Outcome::Fails(says) => {
