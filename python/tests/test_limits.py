@@ -8,16 +8,17 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from eventpy import EventDispatchManager
-from pumping import Collector, pump_until
+from pumping import Collector, pump_until, wait_until
 from sources import Counter, Number
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 TESTS = os.path.dirname(__file__)
 
@@ -126,6 +127,48 @@ def test_an_event_beyond_the_limit_of_memory_is_a_failure(tmp_path: Path) -> Non
         run(Counter(100))
     """
     assert run(tmp_path, then) == "update raised MemoryError\n"
+
+
+@pytest.fixture
+def control_group() -> Iterator[Path]:
+    """A control group that may take 64 MiB, with nothing in it."""
+    version_1 = Path("/sys/fs/cgroup/memory")
+    root = version_1 if version_1.exists() else Path("/sys/fs/cgroup")
+    limit = "memory.limit_in_bytes" if version_1.exists() else "memory.max"
+    group = root / f"eventpy-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        (group / limit).write_text(str(64 << 20))
+    except OSError as error:
+        group.rmdir()
+        pytest.skip(f"no control group can be limited here: {error}")
+    yield group
+    # Its processes were waited for, but the kernel may still be busy with them.
+    wait_until(lambda: removed(group))
+
+
+def removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def test_the_limit_of_a_control_group_is_named(tmp_path: Path, control_group: Path) -> None:
+    then = f"""
+        with open("{control_group}/cgroup.procs", "w") as processes:
+            processes.write(str(os.getpid()))
+        assert refused(Counter(100, buffer_bytes=1 << 26))
+        assert held() == before
+        run(Counter(100))
+    """
+    (error,) = run(tmp_path, then).splitlines()
+    assert "`Counter`" in error
+    assert f"the control group {control_group} has left" in error
 
 
 def test_the_limit_of_processes_is_named(tmp_path: Path) -> None:

@@ -81,6 +81,9 @@ impl Error {
             }
             Some(libc::EPERM | libc::EACCES) => "; is it forbidden by a sandbox or seccomp filter?",
             Some(libc::ENOSYS) => "; is this kernel older than Linux 5.4?",
+            None if source.kind() == io::ErrorKind::OutOfMemory => {
+                "; raise that limit or choose a smaller buffer_bytes"
+            }
             _ => "",
         };
         Error::with_source(ErrorKind::System, format!("{what}: {source}{hint}"), source)

@@ -36,6 +36,7 @@
 //! | `bell` | the eventfd |
 //! | `segment` | memory for payloads that are too large for the ring |
 //! | `os` | the system calls |
+//! | `room` | whether there is memory to be had |
 
 #[cfg(not(loom))]
 mod bell;
@@ -46,6 +47,8 @@ mod memory;
 #[cfg(not(loom))]
 mod os;
 mod producer;
+#[cfg(not(loom))]
+mod room;
 #[cfg(not(loom))]
 mod segment;
 mod sync;

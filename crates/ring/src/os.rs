@@ -10,6 +10,8 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
+use crate::room;
+
 /// The file system of memory that has no name.
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
@@ -32,6 +34,7 @@ pub(crate) fn sealed_memory(name: &str, bytes: usize) -> Result<OwnedFd, Refused
         made => made,
     };
     let fd = fd.map_err(refused("make shared memory (memfd_create)"))?;
+    room::check(bytes as u64).map_err(|error| ("reserve shared memory", error))?;
     rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64)
         .map_err(refused("reserve shared memory (fallocate)"))?;
     rustix::fs::fcntl_add_seals(&fd, SIZE_SEALS)
