@@ -1,6 +1,8 @@
 //! A control group that has no more memory: an error that says so where memory would be reserved,
 //! and a failure that can be read where the kernel kills. Runs where a control group can be made.
 
+#![forbid(unsafe_code)]
+
 mod support;
 
 use std::fs;
