@@ -385,6 +385,11 @@ impl Dispatcher {
         })
     }
 
+    /// Whether an interrupted pump has left something that its ring does not show.
+    pub(crate) fn has_left_over(&self) -> bool {
+        self.link.is_some() && self.queue_is_due()
+    }
+
     /// Whether what was taken out of the ring is to be delivered now. While the dispatcher ends,
     /// each pump would find another newest event; it is delivered when there can be no newer one.
     fn queue_is_due(&self) -> bool {

@@ -373,7 +373,8 @@ impl Engine {
             // that rang late, or more of them than were taken note of at a time.
             runtime.waiter.take_note_of_all();
         }
-        let is_left = |dispatcher: &Dispatcher| dispatcher.life == Life::Exited;
+        let is_left =
+            |dispatcher: &Dispatcher| dispatcher.life == Life::Exited || dispatcher.has_left_over();
         let something = self.announce_sleep(&Selection::All)
             || !self.pump.notices.is_empty()
             || self.dispatchers.iter().any(is_left);

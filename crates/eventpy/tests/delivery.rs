@@ -11,12 +11,11 @@ use eventpy::{
     DispatcherRestarted, Emitter, ErrorKind, Event, EventDispatchManager, EventDispatcher,
     EventListener, Exit, Failure, Restart, Subscriptions,
 };
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use support::{
-    Diary, Notes, WATCHDOG, assert_balanced, has_ended, pid_of, pump_until, signal_child,
-    wait_for_sent, wait_until,
+    Diary, Notes, WATCHDOG, assert_balanced, has_ended, is_readable, pid_of, pump_until,
+    signal_child, wait_for_sent, wait_until,
 };
 
 #[derive(Event, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -535,14 +534,6 @@ impl EventDispatcher for Late {
     }
 }
 
-/// Waits for the descriptor as an event loop does; false if it did not turn readable in time.
-fn is_readable(manager: &mut EventDispatchManager, time: Duration) -> eventpy::Result<bool> {
-    let descriptor = manager.fileno()?;
-    let mut poll = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
-    let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
-    Ok(rustix::event::poll(&mut poll, Some(&time))? == 1)
-}
-
 #[eventpy::test]
 fn the_descriptor_is_readable_whenever_there_is_something_to_pump() -> eventpy::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -587,6 +578,33 @@ fn the_descriptor_is_readable_whenever_there_is_something_to_pump() -> eventpy::
     let befell = ["failed", "restarted"].map(String::from);
     assert_eq!(noted, [&ticks[..], &befell, &ticks].concat());
     manager.end_dispatchers()?;
+    Ok(())
+}
+
+#[eventpy::test]
+fn the_descriptor_shows_what_a_failing_callback_has_left_of_a_latest_ring() -> eventpy::Result<()> {
+    let mixer = Mixer { rounds: 3, every: 3, pauses: false };
+    let sent = mixer.sent();
+    let (mut manager, notes) = mixer.manager();
+    let mut has_failed = false;
+    manager.on(move |_: &Every| match std::mem::replace(&mut has_failed, true) {
+        false => Err(Failure::new("deliberately")),
+        true => Ok(()),
+    });
+    manager.deploy_dispatchers()?;
+    manager.fileno()?;
+    wait_for_sent(&manager, 0, sent);
+    assert_eq!(manager.invoke_dispatch().unwrap_err().kind(), ErrorKind::Callback);
+    assert_eq!(notes.take(), [("Every", 1)]);
+    assert!(is_readable(&mut manager, Duration::ZERO)?, "the rest is to be pumped");
+    manager.invoke_dispatch()?;
+    let last = [("Every", 9), ("Latest", 10), ("Newest", 11), ("Oldest", 12)];
+    assert!(notes.take().ends_with(&last));
+    // It is quiet when all is through.
+    while is_readable(&mut manager, Duration::ZERO)? {
+        manager.invoke_dispatch()?;
+    }
+    assert!(manager.end_dispatchers()?.is_clean());
     Ok(())
 }
 

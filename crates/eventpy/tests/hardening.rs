@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,10 @@ use eventpy::{
     Delivery, DispatcherFailed, DispatcherOptions, Emitter, Event, EventDispatchManager,
     EventDispatcher, Failure,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
-use support::{Notes, WATCHDOG, alone, has_ended, pump_until, wait_for_sent, wait_until};
+use support::{
+    Notes, WATCHDOG, alone, has_ended, is_readable, pump_until, wait_for_sent, wait_until,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 #[derive(Event, FromBytes, IntoBytes, Immutable)]
@@ -134,14 +134,6 @@ fn options() -> DispatcherOptions {
 
 fn manager(does: Does, options: DispatcherOptions) -> EventDispatchManager {
     EventDispatchManager::new().dispatcher_with(Odd { does }, options)
-}
-
-/// Whether the descriptor turns readable within a time.
-fn is_readable(manager: &mut EventDispatchManager, time: Duration) -> eventpy::Result<bool> {
-    let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
-    let descriptor = manager.fileno()?;
-    let mut descriptors = [PollFd::from_borrowed_fd(descriptor.as_fd(), PollFlags::IN)];
-    Ok(poll(&mut descriptors, Some(&time))? == 1)
 }
 
 /// The time that the processors spent for this process.

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use eventpy::{DispatcherReport, DispatcherState, EventDispatchManager};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,14 @@ pub fn wait_for_sent(manager: &EventDispatchManager, dispatcher: usize, sent: u6
     wait_until(format_args!("{sent} events are sent"), || {
         manager.stats().dispatchers[dispatcher].counts.sent >= sent
     });
+}
+
+/// Waits for the manager's descriptor as an event loop does; false if it did not turn readable in
+/// time.
+pub fn is_readable(manager: &mut EventDispatchManager, time: Duration) -> eventpy::Result<bool> {
+    let mut descriptors = [PollFd::from_borrowed_fd(manager.fileno()?, PollFlags::IN)];
+    let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
+    Ok(poll(&mut descriptors, Some(&time))? == 1)
 }
 
 /// The process of a dispatcher.
