@@ -7,7 +7,7 @@ use eventpy_engine::{Engine, Stats};
 use crate::event::Event;
 use crate::failure::Outcome;
 use crate::listener::EventListener;
-use crate::route::{Call, Owner, Routes};
+use crate::route::{Call, Fault, Owner, Routes};
 
 /// The manager, as a callback sees it.
 ///
@@ -134,11 +134,19 @@ impl Requests {
         self.end || !self.changes.is_empty()
     }
 
-    /// Carries out what changes the routes.
+    /// Carries out what changes the routes. A listener's `subscribe` may panic.
     #[cold]
-    pub(crate) fn apply(&mut self, routes: &mut Routes) {
-        for change in self.changes.drain(..) {
-            change(routes);
-        }
+    pub(crate) fn apply(
+        &mut self,
+        routes: &mut Routes,
+        result: Result<(), Box<Fault>>,
+    ) -> Result<(), Box<Fault>> {
+        let changed = self.changes.drain(..).map(|change| {
+            Fault::catch(|| {
+                change(routes);
+                Ok(())
+            })
+        });
+        changed.filter_map(Result::err).fold(result, Fault::first)
     }
 }

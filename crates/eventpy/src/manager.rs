@@ -74,8 +74,8 @@ pub struct EventDispatchManager {
     /// What failed in the builder, which can't return it.
     builder_error: Option<Error>,
     requests: Requests,
-    /// No callback can pump: if this is set when a pump begins, a panic in a type's `Deserialize`
-    /// has left the one before.
+    /// No callback can pump: if this is set when a pump begins, a panic has left the one before.
+    /// Only the `Drop` of an error that is not reported can do so.
     is_pumping: bool,
     /// Failures that no callback took. The pump returns them as its error when it is through.
     unheard: Vec<DispatcherFailed>,
@@ -383,7 +383,8 @@ impl EventDispatchManager {
     /// when nothing is deployed.
     ///
     /// # Panics
-    /// When a callback does; the others for that event have run.
+    /// When a callback does, or the `Deserialize` or `Drop` of an event; the callbacks for that event
+    /// have run, if there was one. The events behind it wait for the next call.
     pub fn invoke_dispatch(&mut self) -> Result<usize, Error> {
         self.pump(Pump::Now)
     }
@@ -437,7 +438,7 @@ impl EventDispatchManager {
     /// [`State`](ErrorKind::State) when nothing is deployed.
     ///
     /// # Panics
-    /// When a callback does, after all are ended.
+    /// When a callback does, or the `Deserialize` or `Drop` of an event, after all are ended.
     pub fn end_dispatchers(&mut self) -> Result<EndReport, Error> {
         self.end_and_report(None)
     }
@@ -577,12 +578,12 @@ impl EventDispatchManager {
             let EventDispatchManager { engine, routes, requests, .. } = self;
             routes.deliver_run(dispatcher, type_id, engine, requests)
         });
-        let run = match run {
+        let mut run = match run {
             Some(run) => run,
             None => self.deliver_one()?,
         };
         if !self.requests.changes.is_empty() {
-            self.requests.apply(&mut self.routes);
+            run.result = self.requests.apply(&mut self.routes, run.result);
         }
         Some(run)
     }

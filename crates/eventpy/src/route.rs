@@ -229,7 +229,7 @@ impl<E: Event> AnyChannel for Channel<E> {
         requests: &mut Requests,
     ) -> Run {
         let (mut delivered, mut called) = (0, 0);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let outcome = Fault::catch(|| {
             while let Some(record) = engine.take_in_ring(type_id) {
                 called = self.callbacks.len();
                 if called > 0 {
@@ -242,9 +242,8 @@ impl<E: Event> AnyChannel for Channel<E> {
                 }
             }
             Ok(())
-        }));
-        let result = outcome.unwrap_or_else(|panic| Err(Box::new(Fault::Panic(panic))));
-        let result = match result {
+        });
+        let result = match outcome {
             Ok(()) => Ok(()),
             fault => self.call_rest(called, fault, listeners, &mut Context::new(engine, requests)),
         };
@@ -255,7 +254,7 @@ impl<E: Event> AnyChannel for Channel<E> {
         if self.callbacks.is_empty() {
             return Ok(());
         }
-        E::Encoding::read(record, &mut self.event, scratch).map_err(Fault::error)
+        Fault::catch(|| E::Encoding::read(record, &mut self.event, scratch).map_err(Fault::error))
     }
 
     fn call(
@@ -300,20 +299,19 @@ impl<E: Event> Channel<E> {
     ) -> Result<(), Box<Fault>> {
         let Some(event) = &self.event else { return result };
         let mut rest = self.callbacks.iter_mut().skip(called);
-        loop {
-            // A listener that panicked may be half changed. The panic goes on to the caller, who
-            // can judge that.
-            let called = catch_unwind(AssertUnwindSafe(|| {
-                rest.try_for_each(|callback| callback.call(listeners, event, context))
-            }));
-            match called {
-                Ok(Ok(())) => break,
-                Ok(Err(fault)) => result = Fault::first(result, fault),
-                Err(panic) => result = Fault::first(result, Box::new(Fault::Panic(panic))),
-            }
+        while let Err(fault) =
+            Fault::catch(|| rest.try_for_each(|callback| callback.call(listeners, event, context)))
+        {
+            result = Fault::first(result, fault);
         }
         if std::mem::needs_drop::<E>() {
-            self.event = None;
+            let event = self.event.take();
+            if let Err(fault) = Fault::catch(|| {
+                drop(event);
+                Ok(())
+            }) {
+                result = Fault::first(result, fault);
+            }
         }
         result
     }
@@ -351,6 +349,16 @@ impl Fault {
     #[cold]
     fn error(error: Error) -> Box<Fault> {
         Box::new(Fault::Error(error))
+    }
+
+    /// Runs code of the user's. A panic may leave a listener half changed: it goes on to the caller
+    /// of the manager, who can judge that, when all else is seen to.
+    #[inline(always)]
+    pub(crate) fn catch(
+        users_code: impl FnOnce() -> Result<(), Box<Fault>>,
+    ) -> Result<(), Box<Fault>> {
+        catch_unwind(AssertUnwindSafe(users_code))
+            .unwrap_or_else(|panic| Err(Box::new(Fault::Panic(panic))))
     }
 
     /// The fault to report out of what went wrong so far and now: the first, but a panic before an

@@ -2,15 +2,18 @@
 
 #![forbid(unsafe_code)]
 
+mod support;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use eventpy::{
-    Context, DispatcherEnded, DispatcherFailed, Emitter, ErrorKind, Event, EventDispatchManager,
-    EventDispatcher, EventListener, Failure, Subscriptions,
+    Context, Delivery, DispatcherEnded, DispatcherFailed, DispatcherOptions, Emitter, ErrorKind,
+    Event, EventDispatchManager, EventDispatcher, EventListener, Failure, Subscriptions,
 };
 use serde::{Deserialize, Serialize};
+use support::{is_readable, wait_for_sent};
 
 #[derive(Event, Serialize, Deserialize)]
 struct Count(u64);
@@ -185,6 +188,202 @@ fn an_error_while_ending_does_not_stop_the_end() -> eventpy::Result<()> {
     manager.deploy_dispatchers()?;
     let error = manager.end_dispatchers().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(notes.len(), 2);
+    assert!(!manager.is_deployed());
+    assert!(manager.end_report().is_clean());
+    Ok(())
+}
+
+/// Bursts where it arrives, but not where it comes from.
+#[derive(Event, Serialize, Deserialize)]
+#[serde(from = "SentBalloon")]
+struct Balloon {
+    number: u64,
+    bursts: Bursts,
+    #[serde(with = "serde_bytes")]
+    air: Vec<u8>,
+    #[serde(skip)]
+    has_arrived: bool,
+}
+
+#[derive(Deserialize)]
+struct SentBalloon {
+    number: u64,
+    bursts: Bursts,
+    #[serde(with = "serde_bytes")]
+    air: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Bursts {
+    Never,
+    InDeserialize,
+    InDrop,
+}
+
+impl From<SentBalloon> for Balloon {
+    fn from(SentBalloon { number, bursts, air }: SentBalloon) -> Balloon {
+        assert!(bursts != Bursts::InDeserialize, "it bursts InDeserialize");
+        Balloon { number, bursts, air, has_arrived: true }
+    }
+}
+
+impl Drop for Balloon {
+    fn drop(&mut self) {
+        assert!(!(self.has_arrived && self.bursts == Bursts::InDrop), "it bursts InDrop");
+    }
+}
+
+/// Sends three balloons, the second of which bursts.
+#[derive(Serialize, Deserialize)]
+struct Fair {
+    bursts: Bursts,
+    air_bytes: usize,
+}
+
+#[eventpy::dispatcher]
+impl EventDispatcher for Fair {
+    type Events = (Balloon, Finished);
+    type State = ();
+
+    fn init(&mut self) -> eventpy::Result<()> {
+        Ok(())
+    }
+
+    fn update(&mut self, _: &mut (), emitter: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
+        for (number, bursts) in (1..).zip([Bursts::Never, self.bursts, Bursts::Never]) {
+            let air = vec![1; self.air_bytes];
+            emitter.emit(Balloon { number, bursts, air, has_arrived: false })?;
+        }
+        while emitter.wait(Duration::from_secs(60)) {}
+        Ok(())
+    }
+
+    fn finish(&mut self, _: (), emitter: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
+        emitter.emit(Finished { updates: 1 })?;
+        Ok(())
+    }
+}
+
+/// The ways that a balloon may travel: in the ring, beside it, and with all else out of a ring that
+/// has a `latest` type.
+fn ways() -> [(usize, DispatcherOptions); 3] {
+    let usual = DispatcherOptions::default();
+    let with_latest = usual.clone().delivery_of("Finished", Delivery::Latest);
+    [(10, usual.clone()), (100_000, usual), (10, with_latest)]
+}
+
+/// A manager with a fair for each of these, and what its two callbacks note.
+fn fairs(
+    bursts: Bursts,
+    air_bytes: usize,
+    options: impl IntoIterator<Item = DispatcherOptions>,
+) -> (EventDispatchManager, Notes) {
+    let mut manager = EventDispatchManager::new();
+    for options in options {
+        manager = manager.dispatcher_with(Fair { bursts, air_bytes }, options);
+    }
+    let notes = Notes::default();
+    for name in ["a", "b"] {
+        let noted = notes.clone();
+        manager.on(move |balloon: &Balloon| noted.add(format!("{name}{}", balloon.number)));
+    }
+    let noted = notes.clone();
+    manager.on(move |_: &Finished| noted.add("finished"));
+    (manager, notes)
+}
+
+/// The message with which this panics.
+#[track_caller]
+fn panic_of<T>(pump: impl FnOnce() -> T) -> String {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(pump)) else { panic!("it does not panic") };
+    let text = panic.downcast::<&str>().map(|text| text.to_string());
+    text.or_else(|panic| panic.downcast().map(|text| *text)).expect("a panic has a message")
+}
+
+#[eventpy::test]
+fn an_event_that_panics_keeps_the_rest_queued() -> eventpy::Result<()> {
+    for bursts in [Bursts::InDeserialize, Bursts::InDrop] {
+        for (air_bytes, options) in ways() {
+            let (mut manager, notes) = fairs(bursts, air_bytes, [options]);
+            manager.deploy_dispatchers()?;
+            manager.fileno()?;
+            wait_for_sent(&manager, 0, 3);
+            let panic = panic_of(|| manager.invoke_dispatch());
+            assert_eq!(panic, format!("it bursts {bursts:?}"));
+            match bursts {
+                Bursts::InDrop => assert_eq!(notes.take(), ["a1", "b1", "a2", "b2"]),
+                _ => assert_eq!(notes.take(), ["a1", "b1"]),
+            }
+            assert!(is_readable(&mut manager, Duration::ZERO)?, "something is left to pump");
+            assert_eq!(manager.invoke_dispatch()?, 1);
+            assert_eq!(notes.take(), ["a3", "b3"]);
+            assert!(manager.end_dispatchers()?.is_clean());
+        }
+    }
+    Ok(())
+}
+
+#[eventpy::test]
+fn an_event_that_panics_while_ending_does_not_stop_the_end() -> eventpy::Result<()> {
+    for bursts in [Bursts::InDeserialize, Bursts::InDrop] {
+        for (air_bytes, options) in ways() {
+            let (mut manager, notes) = fairs(bursts, air_bytes, [options.clone(), options]);
+            manager.deploy_dispatchers()?;
+            wait_for_sent(&manager, 0, 3);
+            wait_for_sent(&manager, 1, 3);
+            let panic = panic_of(|| manager.end_dispatchers());
+            assert_eq!(panic, format!("it bursts {bursts:?}"));
+            assert!(!manager.is_deployed());
+            assert!(manager.end_report().is_clean());
+            let notes = notes.take();
+            let of_second = if bursts == Bursts::InDrop { 2 } else { 0 };
+            for (note, times) in
+                [("a1", 2), ("b1", 2), ("a2", of_second), ("b2", of_second), ("finished", 2)]
+            {
+                assert_eq!(notes.iter().filter(|noted| *noted == note).count(), times, "{notes:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[eventpy::test]
+fn an_event_that_panics_in_its_drop_hides_nothing_of_its_callbacks() -> eventpy::Result<()> {
+    for (air_bytes, options) in ways() {
+        let (mut manager, notes) = fairs(Bursts::InDrop, air_bytes, [options]);
+        manager.on_with(|balloon: &Balloon, context: &mut Context| {
+            if balloon.number == 2 {
+                context.end_dispatchers();
+                panic!("two is one too many");
+            }
+        });
+        manager.deploy_dispatchers()?;
+        wait_for_sent(&manager, 0, 3);
+        assert_eq!(panic_of(|| manager.invoke_dispatch()), "two is one too many");
+        assert!(!manager.is_deployed());
+        assert_eq!(notes.take(), ["a1", "b1", "a2", "b2", "a3", "b3", "finished"]);
+    }
+    Ok(())
+}
+
+#[eventpy::test]
+fn a_subscription_that_panics_while_ending_does_not_stop_the_end() -> eventpy::Result<()> {
+    struct Shy;
+    impl EventListener for Shy {
+        fn subscribe(_: &mut Subscriptions<Self>) {
+            panic!("it is shy");
+        }
+    }
+    let mut manager = counting(0, Then::Wait).dispatcher(Counter { up_to: 0, then: Then::Wait });
+    let notes = Notes::default();
+    let noted = notes.clone();
+    manager.on_with(move |_: &Finished, context: &mut Context| {
+        noted.add("finished");
+        context.register_listener(Shy);
+    });
+    manager.deploy_dispatchers()?;
+    assert_eq!(panic_of(|| manager.end_dispatchers()), "it is shy");
     assert_eq!(notes.len(), 2);
     assert!(!manager.is_deployed());
     assert!(manager.end_report().is_clean());
