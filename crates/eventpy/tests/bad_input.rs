@@ -11,7 +11,7 @@ use eventpy::{
     EventDispatchManager, EventDispatcher, Exit, Registered, Restart,
 };
 use serde::{Deserialize, Serialize};
-use support::{Notes, has_ended, pump_until};
+use support::{has_ended, note, pump_until, wait_for_end};
 
 #[derive(Event, Serialize, Deserialize)]
 struct Frame {
@@ -53,7 +53,7 @@ impl EventDispatcher for Camera {
             emitter.emit(Frame { number: *number, pixels: vec![0; bytes] })?;
             *number += 1;
         }
-        emitter.wait(Duration::from_secs(3600));
+        wait_for_end(emitter);
         Ok(())
     }
 }
@@ -238,11 +238,9 @@ impl EventDispatcher for Fleeting {
 fn an_event_larger_than_the_budget_is_named_with_the_option() -> eventpy::Result<()> {
     let budget = 1 << 20;
     let options = DispatcherOptions::default().large_bytes(budget);
-    let failures = Notes::new();
     let frames = vec![100, budget - 100, 100, budget + 1, 100];
     let mut manager = EventDispatchManager::new().dispatcher_with(Camera { frames }, options);
-    let noted = failures.clone();
-    manager.on(move |failed: &DispatcherFailed| noted.add(failed.clone()));
+    let failures = note(&mut manager, DispatcherFailed::clone);
     manager.deploy_dispatchers()?;
     pump_until(&mut manager, |manager| has_ended(manager, 0))?;
     let reason = &failures.take()[0].reason;

@@ -5,15 +5,14 @@
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eventpy::{
     Context, Delivery, DispatcherEnded, DispatcherFailed, DispatcherOptions, Emitter, ErrorKind,
     Event, EventDispatchManager, EventDispatcher, EventListener, Failure, Subscriptions,
 };
 use serde::{Deserialize, Serialize};
-use support::{is_readable, wait_for_sent};
+use support::{Notes, WATCHDOG, is_readable, note, pump_until, wait_for_end, wait_for_sent};
 
 #[derive(Event, Serialize, Deserialize)]
 struct Count(u64);
@@ -56,7 +55,7 @@ impl EventDispatcher for Counter {
         emitter.emit_all((1..=self.up_to).map(Count))?;
         match self.then {
             Then::End => emitter.end(),
-            Then::Wait => while emitter.wait(Duration::from_secs(60)) {},
+            Then::Wait => wait_for_end(emitter),
             Then::Fail => return Err(Failure::new("the well is dry")),
             Then::Panic => panic!("the well is deep"),
         }
@@ -73,32 +72,12 @@ fn counting(up_to: u64, then: Then) -> EventDispatchManager {
     EventDispatchManager::new().dispatcher(Counter { up_to, then })
 }
 
-/// What callbacks have noted down.
-#[derive(Clone, Default)]
-struct Notes(Arc<Mutex<Vec<String>>>);
-
-impl Notes {
-    fn add(&self, note: impl ToString) {
-        self.0.lock().unwrap().push(note.to_string());
-    }
-
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap())
-    }
-
-    fn len(&self) -> usize {
-        self.0.lock().unwrap().len()
-    }
-}
-
-/// Pumps until something is there to look at.
-fn pump_until(manager: &mut EventDispatchManager, done: impl Fn() -> bool) -> eventpy::Result<()> {
-    let watchdog = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < watchdog, "nothing comes");
-        manager.invoke_dispatch_timeout(Duration::from_secs(1))?;
-    }
-    Ok(())
+/// The message with which this panics.
+#[track_caller]
+fn panic_of<T>(pump: impl FnOnce() -> T) -> String {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(pump)) else { panic!("it does not panic") };
+    let text = panic.downcast::<&str>().map(|text| text.to_string());
+    text.or_else(|panic| panic.downcast().map(|text| *text)).expect("a panic has a message")
 }
 
 struct Fussy {
@@ -122,13 +101,11 @@ impl Fussy {
 
 #[eventpy::test]
 fn an_error_lets_the_others_run_and_keeps_the_rest_queued() -> eventpy::Result<()> {
-    let notes = Notes::default();
     let mut manager = counting(5, Then::Wait).listener(Fussy { dislikes: 3 });
-    let noted = notes.clone();
-    manager.on(move |count: &Count| noted.add(count.0));
+    let counts = note(&mut manager, |count: &Count| count.0);
     manager.deploy_dispatchers()?;
 
-    let error = manager.invoke_dispatch_timeout(Duration::from_secs(60)).unwrap_err();
+    let error = manager.invoke_dispatch_timeout(WATCHDOG).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Callback);
     assert_eq!(
         error.to_string(),
@@ -137,10 +114,10 @@ fn an_error_lets_the_others_run_and_keeps_the_rest_queued() -> eventpy::Result<(
     let failure = Failure::from(error);
     let cause = failure.error().source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
     assert!(cause.is_some(), "the callback's own error is the source");
-    assert_eq!(notes.take(), ["1", "2", "3"]);
+    assert_eq!(counts.take(), [1, 2, 3]);
 
     assert_eq!(manager.invoke_dispatch()?, 2);
-    assert_eq!(notes.take(), ["4", "5"]);
+    assert_eq!(counts.take(), [4, 5]);
     assert!(manager.end_dispatchers()?.is_clean());
     Ok(())
 }
@@ -150,7 +127,7 @@ fn a_closure_that_fails_is_named_by_its_place() -> eventpy::Result<()> {
     let mut manager = counting(1, Then::Wait);
     manager.on(|_: &Count| Err(Failure::new("not today")));
     manager.deploy_dispatchers()?;
-    let error = manager.invoke_dispatch_timeout(Duration::from_secs(60)).unwrap_err().to_string();
+    let error = manager.invoke_dispatch_timeout(WATCHDOG).unwrap_err().to_string();
     let file = file!();
     assert!(error.starts_with(&format!("callback at {file}:")), "{error}");
     assert!(error.ends_with("for `Count` failed: not today"), "{error}");
@@ -159,36 +136,29 @@ fn a_closure_that_fails_is_named_by_its_place() -> eventpy::Result<()> {
 
 #[eventpy::test]
 fn a_panic_lets_the_others_run_and_keeps_the_rest_queued() -> eventpy::Result<()> {
-    let notes = Notes::default();
     let mut manager = counting(3, Then::Wait);
     manager.on(|count: &Count| assert_ne!(count.0, 2, "two is one too many"));
-    let noted = notes.clone();
-    manager.on(move |count: &Count| noted.add(count.0));
+    let counts = note(&mut manager, |count: &Count| count.0);
     manager.deploy_dispatchers()?;
 
-    let pump = || manager.invoke_dispatch_timeout(Duration::from_secs(60));
-    let panic = catch_unwind(AssertUnwindSafe(pump)).unwrap_err();
-    assert!(panic.downcast_ref::<String>().unwrap().contains("two is one too many"));
-    assert_eq!(notes.take(), ["1", "2"]);
+    let panic = panic_of(|| manager.invoke_dispatch_timeout(WATCHDOG));
+    assert!(panic.contains("two is one too many"));
+    assert_eq!(counts.take(), [1, 2]);
 
     assert_eq!(manager.invoke_dispatch()?, 1);
-    assert_eq!(notes.take(), ["3"]);
+    assert_eq!(counts.take(), [3]);
     Ok(())
 }
 
 #[eventpy::test]
 fn an_error_while_ending_does_not_stop_the_end() -> eventpy::Result<()> {
-    let notes = Notes::default();
     let mut manager = counting(3, Then::Wait).dispatcher(Counter { up_to: 3, then: Then::Wait });
-    let noted = notes.clone();
-    manager.on(move |_: &Finished| {
-        noted.add("finished");
-        Err(Failure::new("not today"))
-    });
+    let ends = note(&mut manager, |_: &Finished| ());
+    manager.on(|_: &Finished| Err(Failure::new("not today")));
     manager.deploy_dispatchers()?;
     let error = manager.end_dispatchers().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Callback);
-    assert_eq!(notes.len(), 2);
+    assert_eq!(ends.len(), 2);
     assert!(!manager.is_deployed());
     assert!(manager.end_report().is_clean());
     Ok(())
@@ -255,7 +225,7 @@ impl EventDispatcher for Fair {
             let air = vec![1; self.air_bytes];
             emitter.emit(Balloon { number, bursts, air, has_arrived: false })?;
         }
-        while emitter.wait(Duration::from_secs(60)) {}
+        wait_for_end(emitter);
         Ok(())
     }
 
@@ -278,27 +248,17 @@ fn fairs(
     bursts: Bursts,
     air_bytes: usize,
     options: impl IntoIterator<Item = DispatcherOptions>,
-) -> (EventDispatchManager, Notes) {
+) -> (EventDispatchManager, Notes<String>) {
     let mut manager = EventDispatchManager::new();
     for options in options {
         manager = manager.dispatcher_with(Fair { bursts, air_bytes }, options);
     }
-    let notes = Notes::default();
+    let notes = Notes::new();
     for name in ["a", "b"] {
-        let noted = notes.clone();
-        manager.on(move |balloon: &Balloon| noted.add(format!("{name}{}", balloon.number)));
+        manager.on(notes.of(move |balloon: &Balloon| format!("{name}{}", balloon.number)));
     }
-    let noted = notes.clone();
-    manager.on(move |_: &Finished| noted.add("finished"));
+    manager.on(notes.of(|_: &Finished| "finished".to_owned()));
     (manager, notes)
-}
-
-/// The message with which this panics.
-#[track_caller]
-fn panic_of<T>(pump: impl FnOnce() -> T) -> String {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(pump)) else { panic!("it does not panic") };
-    let text = panic.downcast::<&str>().map(|text| text.to_string());
-    text.or_else(|panic| panic.downcast().map(|text| *text)).expect("a panic has a message")
 }
 
 #[eventpy::test]
@@ -376,15 +336,11 @@ fn a_subscription_that_panics_while_ending_does_not_stop_the_end() -> eventpy::R
         }
     }
     let mut manager = counting(0, Then::Wait).dispatcher(Counter { up_to: 0, then: Then::Wait });
-    let notes = Notes::default();
-    let noted = notes.clone();
-    manager.on_with(move |_: &Finished, context: &mut Context| {
-        noted.add("finished");
-        context.register_listener(Shy);
-    });
+    let ends = note(&mut manager, |_: &Finished| ());
+    manager.on_with(|_: &Finished, context: &mut Context| context.register_listener(Shy));
     manager.deploy_dispatchers()?;
     assert_eq!(panic_of(|| manager.end_dispatchers()), "it is shy");
-    assert_eq!(notes.len(), 2);
+    assert_eq!(ends.len(), 2);
     assert!(!manager.is_deployed());
     assert!(manager.end_report().is_clean());
     Ok(())
@@ -393,16 +349,13 @@ fn a_subscription_that_panics_while_ending_does_not_stop_the_end() -> eventpy::R
 #[eventpy::test]
 fn a_failure_that_nobody_takes_is_the_error_of_the_pump() -> eventpy::Result<()> {
     for (then, reason) in [(Then::Fail, "the well is dry"), (Then::Panic, "the well is deep")] {
-        let notes = Notes::default();
+        let notes = Notes::new();
         let mut manager = counting(2, then);
-        let noted = notes.clone();
-        manager.on(move |count: &Count| noted.add(count.0));
-        let noted = notes.clone();
-        manager.on(move |finished: &Finished| noted.add(format!("after {}", finished.updates)));
+        manager.on(notes.of(|count: &Count| count.0.to_string()));
+        manager.on(notes.of(|finished: &Finished| format!("after {}", finished.updates)));
         manager.deploy_dispatchers()?;
 
-        let failure = pump_until(&mut manager, || false).unwrap_err();
-        let error: &eventpy::Error = failure.error().downcast_ref().unwrap();
+        let error = pump_until(&mut manager, |_| false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Dispatcher);
         assert!(error.to_string().contains("dispatcher `Counter` failed"), "{error}");
         assert!(error.to_string().contains(reason), "{error}");
@@ -416,35 +369,30 @@ fn a_failure_that_nobody_takes_is_the_error_of_the_pump() -> eventpy::Result<()>
 
 #[eventpy::test]
 fn a_failure_that_is_listened_to_is_an_event() -> eventpy::Result<()> {
-    let notes = Notes::default();
     let mut manager = counting(0, Then::Fail);
-    let noted = notes.clone();
-    manager.on(move |failed: &DispatcherFailed| noted.add(&failed.reason));
+    let reasons = note(&mut manager, |failed: &DispatcherFailed| failed.reason.clone());
     manager.deploy_dispatchers()?;
-    pump_until(&mut manager, || notes.len() > 0)?;
-    assert_eq!(notes.take(), ["the well is dry"]);
+    pump_until(&mut manager, |_| reasons.len() > 0)?;
+    assert_eq!(reasons.take(), ["the well is dry"]);
     manager.end_dispatchers()?;
     Ok(())
 }
 
 #[eventpy::test]
 fn a_callback_may_end_the_dispatchers() -> eventpy::Result<()> {
-    let notes = Notes::default();
     let mut manager = counting(100, Then::Wait);
-    let noted = notes.clone();
-    manager.on_with(move |count: &Count, context: &mut Context| {
-        noted.add(count.0);
+    manager.on_with(|count: &Count, context: &mut Context| {
         if count.0 == 7 {
             context.end_dispatchers();
         }
     });
-    let noted = notes.clone();
-    manager.on(move |_: &Finished| noted.add("finished"));
+    let counts = note(&mut manager, |count: &Count| count.0);
+    let ends = note(&mut manager, |_: &Finished| ());
     manager.deploy_dispatchers()?;
-    pump_until(&mut manager, || notes.len() > 0)?;
+    pump_until(&mut manager, |_| counts.len() > 0)?;
 
     assert!(!manager.is_deployed());
-    assert_eq!(notes.len(), 101, "what was sent before the end is delivered");
+    assert_eq!((counts.len(), ends.len()), (100, 1), "what was sent before the end is delivered");
     assert!(manager.end_report().is_clean());
     assert_eq!(manager.invoke_dispatch().unwrap_err().kind(), ErrorKind::State);
     Ok(())
@@ -452,24 +400,23 @@ fn a_callback_may_end_the_dispatchers() -> eventpy::Result<()> {
 
 #[eventpy::test]
 fn a_callback_may_subscribe_from_the_next_event_on() -> eventpy::Result<()> {
-    struct Late(Notes);
+    struct Late(Notes<String>);
     impl EventListener for Late {
         fn subscribe(subscriptions: &mut Subscriptions<Self>) {
             subscriptions.on(|late, count: &Count| late.0.add(format!("listener {}", count.0)));
         }
     }
-    let notes = Notes::default();
+    let notes = Notes::new();
     let mut manager = counting(3, Then::Wait);
     let noted = notes.clone();
     manager.on_with(move |count: &Count, context: &mut Context| {
         if count.0 == 2 {
-            let noted = noted.clone();
             context.register_listener(Late(noted.clone()));
-            context.on(move |count: &Count| noted.add(format!("closure {}", count.0)));
+            context.on(noted.of(|count: &Count| format!("closure {}", count.0)));
         }
     });
     manager.deploy_dispatchers()?;
-    pump_until(&mut manager, || notes.len() > 0)?;
+    pump_until(&mut manager, |_| notes.len() > 0)?;
     assert_eq!(notes.take(), ["listener 3", "closure 3"]);
     assert!(manager.listener_mut::<Late>().is_some());
     Ok(())
@@ -477,26 +424,24 @@ fn a_callback_may_subscribe_from_the_next_event_on() -> eventpy::Result<()> {
 
 #[eventpy::test]
 fn a_callback_may_read_the_statistics() -> eventpy::Result<()> {
-    let notes = Notes::default();
+    let notes = Notes::new();
     let mut manager = counting(2, Then::Wait);
     let noted = notes.clone();
     manager.on_with(move |_: &Count, context: &mut Context| {
         noted.add(context.stats().dispatchers[0].counts.delivered);
     });
     manager.deploy_dispatchers()?;
-    pump_until(&mut manager, || notes.len() == 2)?;
-    assert_eq!(notes.take(), ["1", "2"]);
+    pump_until(&mut manager, |_| notes.len() == 2)?;
+    assert_eq!(notes.take(), [1, 2]);
     Ok(())
 }
 
 #[eventpy::test]
 fn an_event_without_a_callback_is_counted_as_delivered() -> eventpy::Result<()> {
-    let notes = Notes::default();
     let mut manager = counting(5, Then::End);
-    let noted = notes.clone();
-    manager.on(move |_: &DispatcherEnded| noted.add("ended"));
+    let ends = note(&mut manager, |_: &DispatcherEnded| ());
     manager.deploy_dispatchers()?;
-    pump_until(&mut manager, || notes.len() > 0)?;
+    pump_until(&mut manager, |_| ends.len() > 0)?;
     let counts = manager.end_dispatchers()?.get("Counter").unwrap().counts;
     assert_eq!((counts.sent, counts.delivered), (6, 6), "five counts and the end");
     Ok(())
@@ -504,58 +449,50 @@ fn an_event_without_a_callback_is_counted_as_delivered() -> eventpy::Result<()> 
 
 #[eventpy::test]
 fn a_dropped_manager_delivers_what_its_end_brings() -> eventpy::Result<()> {
-    let notes = Notes::default();
     let mut manager = counting(0, Then::Wait);
-    let noted = notes.clone();
-    manager.on(move |_: &Finished| noted.add("finished"));
+    let ends = note(&mut manager, |_: &Finished| ());
     manager.deploy_dispatchers()?;
     drop(manager);
-    assert_eq!(notes.take(), ["finished"]);
+    assert_eq!(ends.len(), 1);
     Ok(())
 }
 
 #[eventpy::test]
 fn a_manager_that_a_panic_drops_calls_nobody() -> eventpy::Result<()> {
-    let notes = Notes::default();
     let mut manager = counting(0, Then::Wait);
-    let noted = notes.clone();
-    manager.on(move |_: &Finished| noted.add("finished"));
+    let ends = note(&mut manager, |_: &Finished| ());
     manager.deploy_dispatchers()?;
     let panicked = catch_unwind(AssertUnwindSafe(move || {
         let _manager = manager;
         panic!("on purpose");
     }));
     assert!(panicked.is_err());
-    assert!(notes.take().is_empty());
+    assert_eq!(ends.len(), 0);
     Ok(())
 }
 
 #[eventpy::test]
 fn a_manager_may_move_to_another_thread() -> eventpy::Result<()> {
-    let notes = Notes::default();
     let mut manager = counting(3, Then::Wait);
-    let noted = notes.clone();
-    manager.on(move |count: &Count| noted.add(count.0));
-    let elsewhere = notes.clone();
+    let counts = note(&mut manager, |count: &Count| count.0);
+    let elsewhere = counts.clone();
     let ended = std::thread::spawn(move || {
         manager.deploy_dispatchers()?;
-        pump_until(&mut manager, || elsewhere.len() == 3)?;
-        Ok::<_, Failure>(manager.end_dispatchers()?)
+        pump_until(&mut manager, |_| elsewhere.len() == 3)?;
+        manager.end_dispatchers()
     });
     assert!(ended.join().unwrap()?.is_clean());
-    assert_eq!(notes.take(), ["1", "2", "3"]);
+    assert_eq!(counts.take(), [1, 2, 3]);
     Ok(())
 }
 
 #[eventpy::test]
 fn two_dispatchers_of_one_type_reach_the_same_callbacks() -> eventpy::Result<()> {
-    let notes = Notes::default();
     let mut manager = counting(2, Then::Wait);
     manager.register_dispatcher(Counter { up_to: 3, then: Then::Wait })?;
-    let noted = notes.clone();
-    manager.on(move |count: &Count| noted.add(count.0));
+    let counts = note(&mut manager, |count: &Count| count.0);
     manager.deploy_dispatchers()?;
-    pump_until(&mut manager, || notes.len() == 5)?;
+    pump_until(&mut manager, |_| counts.len() == 5)?;
     let report = manager.end_dispatchers()?;
     let delivered = |name| report.get(name).unwrap().counts.delivered;
     assert_eq!((delivered("Counter"), delivered("Counter#2")), (3, 4), "with one `Finished` each");

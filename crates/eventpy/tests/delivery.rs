@@ -14,8 +14,8 @@ use eventpy::{
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use support::{
-    Diary, Notes, WATCHDOG, assert_balanced, has_ended, is_readable, pid_of, pump_until,
-    signal_child, wait_for_sent, wait_until,
+    Diary, Notes, WATCHDOG, assert_balanced, at_once, has_ended, is_readable, note, pid_of,
+    pump_until, signal_child, spin, wait_for_end, wait_for_full_ring, wait_for_sent, wait_until,
 };
 
 #[derive(Event, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -63,12 +63,10 @@ impl EventDispatcher for Clock {
             return Ok(());
         }
         match self.then {
-            Then::Wait | Then::TickOn => while emitter.wait(Duration::from_secs(3600)) {},
+            Then::Wait | Then::TickOn => wait_for_end(emitter),
             Then::End => emitter.end(),
             Then::Fail => return Err(Failure::new("the spring is broken")),
-            Then::Hang => loop {
-                std::hint::spin_loop();
-            },
+            Then::Hang => spin(),
         }
         Ok(())
     }
@@ -86,13 +84,6 @@ fn small_ring(ticks: u64) -> DispatcherOptions {
     DispatcherOptions::default().buffer_bytes((ticks * TICK_BYTES) as usize)
 }
 
-fn note_ticks(manager: &mut EventDispatchManager) -> Notes<Tick> {
-    let ticks = Notes::new();
-    let noted = ticks.clone();
-    manager.on(move |tick: &Tick| noted.add(tick.clone()));
-    ticks
-}
-
 #[eventpy::test]
 fn dispatchers_of_one_type_keep_an_order_each() -> eventpy::Result<()> {
     const CLOCKS: u32 = 5;
@@ -101,7 +92,7 @@ fn dispatchers_of_one_type_keep_an_order_each() -> eventpy::Result<()> {
     for number in 0..CLOCKS {
         manager.register_dispatcher_with(clock(number, TICKS, Then::End), small_ring(256))?;
     }
-    let ticks = note_ticks(&mut manager);
+    let ticks = note(&mut manager, Tick::clone);
     manager.deploy_dispatchers()?;
     pump_until(&mut manager, |manager| (0..5).all(|clock| has_ended(manager, clock)))?;
     let report = manager.end_dispatchers()?;
@@ -147,10 +138,8 @@ impl EventDispatcher for ChurchTower {
 fn one_event_type_may_come_from_dispatchers_of_several_types() -> eventpy::Result<()> {
     let mut manager =
         EventDispatchManager::new().dispatcher(clock(1, 3, Then::End)).dispatcher(ChurchTower);
-    let ticks = note_ticks(&mut manager);
-    let chimes = Notes::new();
-    let noted = chimes.clone();
-    manager.on(move |_: &Chime| noted.add(()));
+    let ticks = note(&mut manager, Tick::clone);
+    let chimes = note(&mut manager, |_: &Chime| ());
     manager.deploy_dispatchers()?;
     pump_until(&mut manager, |manager| has_ended(manager, 0) && has_ended(manager, 1))?;
     let mut ticks = ticks.take();
@@ -194,8 +183,7 @@ fn each_listener_gets_each_event_in_the_order_of_registration() -> eventpy::Resu
     let scribe = |name| Scribe { name, notes: notes.clone(), ticks: 0 };
     let mut manager =
         EventDispatchManager::new().dispatcher(clock(0, 100, Then::End)).listener(scribe("first"));
-    let noted = notes.clone();
-    manager.on(move |tick: &Tick| noted.add(("closure", tick.number)));
+    manager.on(notes.of(|tick: &Tick| ("closure", tick.number)));
     manager.register_listener(scribe("second"));
     let noted = notes.clone();
     manager.on_with(move |tick: &Tick, _: &mut Context| noted.add(("last", tick.number)));
@@ -245,7 +233,7 @@ impl EventDispatcher for Mixer {
         emitter: &mut Emitter<Self::Events>,
     ) -> eventpy::Result<()> {
         if *round == self.rounds {
-            emitter.wait(Duration::from_secs(3600));
+            wait_for_end(emitter);
             return Ok(());
         }
         let mut next = || {
@@ -280,12 +268,10 @@ impl Mixer {
             .delivery_of("Newest", Delivery::DropNewest)
             .delivery_of("Oldest", Delivery::DropOldest);
         let mut manager = EventDispatchManager::new().dispatcher_with(self, options);
-        let (every, latest) = (notes.clone(), notes.clone());
-        manager.on(move |event: &Every| every.add(("Every", event.0)));
-        manager.on(move |event: &Latest| latest.add(("Latest", event.0)));
-        let (newest, oldest) = (notes.clone(), notes.clone());
-        manager.on(move |event: &Newest| newest.add(("Newest", event.0)));
-        manager.on(move |event: &Oldest| oldest.add(("Oldest", event.0)));
+        manager.on(notes.of(|event: &Every| ("Every", event.0)));
+        manager.on(notes.of(|event: &Latest| ("Latest", event.0)));
+        manager.on(notes.of(|event: &Newest| ("Newest", event.0)));
+        manager.on(notes.of(|event: &Oldest| ("Oldest", event.0)));
         (manager, notes)
     }
 }
@@ -363,28 +349,23 @@ fn what_befalls_a_dispatcher_is_told_in_its_place_among_the_events() -> eventpy:
     let mut manager = EventDispatchManager::new()
         .dispatcher_with(clock(0, 2, Then::Fail), options)
         .dispatcher(clock(1, 0, Then::End));
-    let noted = notes.clone();
-    manager.on(move |tick: &Tick| noted.add(format!("tick {}", tick.number)));
-    let noted = notes.clone();
-    manager.on(move |failed: &DispatcherFailed| {
+    manager.on(notes.of(|tick: &Tick| format!("tick {}", tick.number)));
+    manager.on(notes.of(|failed: &DispatcherFailed| {
         assert_eq!((failed.dispatcher.as_str(), failed.exit), ("Clock", Exit::Code(1)));
         let limit = " (not restarted: 3 restarts within 120s)";
         let suffix = if failed.will_restart { "" } else { limit };
         assert_eq!(failed.reason, format!("the spring is broken{suffix}"));
-        noted.add(format!("failed, {}", failed.will_restart));
-    });
-    let noted = notes.clone();
-    manager.on(move |restarted: &DispatcherRestarted| {
+        format!("failed, {}", failed.will_restart)
+    }));
+    manager.on(notes.of(|restarted: &DispatcherRestarted| {
         let number = restarted.restarts;
         // It doubles, up to the longest, with up to a quarter more by chance.
         let least = [8, 16, 20].map(Duration::from_millis)[number as usize - 1];
         let pause = restarted.backoff;
         assert!(least <= pause && pause <= least.mul_f64(1.25), "{number}: {pause:?}");
-        noted.add(format!("restarted {number}"));
-    });
-    let ends = Notes::new();
-    let noted = ends.clone();
-    manager.on(move |ended: &DispatcherEnded| noted.add(ended.report.clone()));
+        format!("restarted {number}")
+    }));
+    let ends = note(&mut manager, |ended: &DispatcherEnded| ended.report.clone());
     manager.deploy_dispatchers()?;
     pump_until(&mut manager, |manager| has_ended(manager, 0) && has_ended(manager, 1))?;
 
@@ -404,10 +385,9 @@ fn what_befalls_a_dispatcher_is_told_in_its_place_among_the_events() -> eventpy:
 
 #[eventpy::test]
 fn a_dispatcher_that_always_restarts_does_so_after_a_good_end_too() -> eventpy::Result<()> {
-    let restart = Restart::always().backoff(Duration::ZERO, Duration::ZERO).limit(4, WATCHDOG);
-    let options = DispatcherOptions::default().restart(restart);
+    let options = DispatcherOptions::default().restart(at_once(Restart::always(), 4));
     let mut manager = EventDispatchManager::new().dispatcher_with(clock(0, 3, Then::End), options);
-    let ticks = note_ticks(&mut manager);
+    let ticks = note(&mut manager, Tick::clone);
     manager.deploy_dispatchers()?;
     pump_until(&mut manager, |manager| has_ended(manager, 0))?;
     assert_eq!(ticks.len(), 3 * 5);
@@ -422,7 +402,7 @@ fn a_failure_without_a_listener_is_the_error_behind_all_events() -> eventpy::Res
     let mut manager = EventDispatchManager::new()
         .dispatcher_with(clock(0, 5_000, Then::Fail), small_ring(256))
         .dispatcher(clock(1, 5, Then::Wait));
-    let ticks = note_ticks(&mut manager);
+    let ticks = note(&mut manager, Tick::clone);
     manager.deploy_dispatchers()?;
     let error = pump_until(&mut manager, |_| false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Dispatcher);
@@ -439,16 +419,15 @@ fn a_failure_without_a_listener_is_the_error_behind_all_events() -> eventpy::Res
 #[eventpy::test]
 fn an_update_that_hangs_is_ended_told_and_restarted() -> eventpy::Result<()> {
     let brief = Duration::from_millis(50);
-    let restart = Restart::on_failure().backoff(Duration::ZERO, Duration::ZERO).limit(1, WATCHDOG);
-    let options =
-        DispatcherOptions::default().update_timeout(brief).end_timeout(brief).restart(restart);
+    let options = DispatcherOptions::default()
+        .update_timeout(brief)
+        .end_timeout(brief)
+        .restart(at_once(Restart::on_failure(), 1));
     let mut manager = EventDispatchManager::new()
         .dispatcher_with(clock(0, 3, Then::Hang), options)
         .dispatcher(clock(1, 3, Then::Wait));
-    let ticks = note_ticks(&mut manager);
-    let failures = Notes::new();
-    let noted = failures.clone();
-    manager.on(move |failed: &DispatcherFailed| noted.add(failed.clone()));
+    let ticks = note(&mut manager, Tick::clone);
+    let failures = note(&mut manager, DispatcherFailed::clone);
     manager.deploy_dispatchers()?;
     pump_until(&mut manager, |manager| has_ended(manager, 0))?;
     let failures = failures.take();
@@ -474,9 +453,9 @@ fn an_update_that_waits_for_room_or_by_choice_does_not_hang() -> eventpy::Result
     let mut manager = EventDispatchManager::new()
         .dispatcher_with(clock(0, 0, Then::TickOn), small_ring(256).update_timeout(limit))
         .dispatcher_with(clock(1, 0, Then::Wait), small_ring(256).update_timeout(limit));
-    let ticks = note_ticks(&mut manager);
+    let ticks = note(&mut manager, Tick::clone);
     manager.deploy_dispatchers()?;
-    wait_until("its ring is full", || manager.stats().dispatchers[0].queued_bytes > 4096 - 16);
+    wait_for_full_ring(&manager, 0, 256 * TICK_BYTES);
     // Several times as long as an update may take; what is waited for is that nothing happens.
     std::thread::sleep(limit * 10);
     pump_until(&mut manager, |_| ticks.len() > 1000)?;
@@ -489,7 +468,7 @@ fn a_pump_that_waits_returns_with_the_first_event() -> eventpy::Result<()> {
     let folder = tempfile::tempdir()?;
     let begin = Diary::new(folder.path(), "begin");
     let mut manager = EventDispatchManager::new().dispatcher(Late { begin: begin.clone() });
-    let ticks = note_ticks(&mut manager);
+    let ticks = note(&mut manager, Tick::clone);
     manager.deploy_dispatchers()?;
     assert_eq!(manager.invoke_dispatch_timeout(Duration::from_millis(1))?, 0);
     for number in 0..20 {
@@ -543,12 +522,9 @@ fn the_descriptor_is_readable_whenever_there_is_something_to_pump() -> eventpy::
     let options = DispatcherOptions::default().restart(restart);
     let mut manager =
         EventDispatchManager::new().dispatcher_with(Late { begin: begin.clone() }, options);
-    let noted = notes.clone();
-    manager.on(move |tick: &Tick| noted.add(format!("tick {}", tick.number)));
-    let noted = notes.clone();
-    manager.on(move |_: &DispatcherFailed| noted.add("failed".to_owned()));
-    let noted = notes.clone();
-    manager.on(move |_: &DispatcherRestarted| noted.add("restarted".to_owned()));
+    manager.on(notes.of(|tick: &Tick| format!("tick {}", tick.number)));
+    manager.on(notes.of(|_: &DispatcherFailed| "failed".to_owned()));
+    manager.on(notes.of(|_: &DispatcherRestarted| "restarted".to_owned()));
     manager.deploy_dispatchers()?;
 
     // Nobody pumps but when the descriptor says so.
@@ -647,7 +623,7 @@ impl EventDispatcher for Sender {
     ) -> eventpy::Result<()> {
         match self.sizes.get(*number) {
             Some(bytes) => emitter.emit(Parcel::new(*number, *bytes))?,
-            None => while emitter.wait(Duration::from_secs(3600)) {},
+            None => wait_for_end(emitter),
         }
         *number += 1;
         Ok(())
@@ -656,15 +632,12 @@ impl EventDispatcher for Sender {
 
 /// What has come of parcels: number and size of each, in order.
 fn note_parcels(manager: &mut EventDispatchManager) -> Notes<(usize, usize)> {
-    let parcels = Notes::new();
-    let noted = parcels.clone();
-    manager.on(move |parcel: &Parcel| {
+    note(manager, |parcel: &Parcel| {
         let bytes = parcel.content.len();
         let sent = Parcel::new(parcel.number, bytes);
         assert!(parcel.content == sent.content, "{bytes} bytes are damaged");
-        noted.add((parcel.number, bytes));
-    });
-    parcels
+        (parcel.number, bytes)
+    })
 }
 
 #[eventpy::test]
@@ -751,7 +724,7 @@ fn none_waits_for_the_end_of_anothers_flood() -> eventpy::Result<()> {
         .dispatcher_with(clock(0, 0, Then::TickOn), roomy.clone())
         .dispatcher_with(clock(1, 0, Then::TickOn), roomy.clone())
         .dispatcher_with(clock(2, 1, Then::Wait), roomy);
-    let ticks = note_ticks(&mut manager);
+    let ticks = note(&mut manager, Tick::clone);
     manager.deploy_dispatchers()?;
     for flood in [0, 1] {
         // Both have the same to deliver: a ring that is full but for one event.
@@ -788,10 +761,7 @@ fn a_pump_delivers_what_was_there_when_it_began() -> eventpy::Result<()> {
         }
     });
     manager.deploy_dispatchers()?;
-    wait_until("the ring is full", || {
-        manager.stats().dispatchers[0].queued_bytes > (ROOM - 1) * TICK_BYTES
-    });
-    wait_until("it sleeps", || support::is_asleep(pid_of(&manager, 0)));
+    wait_for_full_ring(&manager, 0, ROOM * TICK_BYTES);
     let there = manager.stats().dispatchers[0].counts.sent;
     assert_eq!(manager.invoke_dispatch()? as u64, there);
     assert_eq!(seen.take(), (0..there).collect::<Vec<_>>());

@@ -2,8 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+mod support;
 
 use eventpy::{
     DispatcherOptions, Emitter, Event, EventDispatchManager, EventDispatcher, EventListener,
@@ -11,6 +10,7 @@ use eventpy::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use support::{WATCHDOG, note, pump_until, wait_for_end};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 #[derive(Event, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -136,11 +136,7 @@ fn every_size_and_encoding_arrives_unchanged_and_in_order() -> eventpy::Result<(
         .dispatcher_with(Mixer { rounds: ROUNDS }, options)
         .listener(Checker::default());
     manager.deploy_dispatchers()?;
-    let watchdog = Instant::now() + Duration::from_secs(60);
-    while manager.listener_ref::<Checker>().unwrap().round < ROUNDS {
-        assert!(Instant::now() < watchdog, "not all events come");
-        manager.invoke_dispatch_timeout(Duration::from_secs(1))?;
-    }
+    pump_until(&mut manager, |manager| manager.listener_ref::<Checker>().unwrap().round == ROUNDS)?;
     let report = manager.end_dispatchers()?;
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.dispatchers[0].counts.delivered, 7 * ROUNDS);
@@ -177,28 +173,22 @@ impl EventDispatcher for Broken {
     fn update(&mut self, _: &mut (), emitter: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
         emitter.emit(OneWay { number: 1, comment: None })?;
         emitter.emit(Mark)?;
-        while emitter.wait(Duration::from_secs(60)) {}
+        wait_for_end(emitter);
         Ok(())
     }
 }
 
 #[eventpy::test]
 fn an_event_that_can_not_be_decoded_is_an_error_and_the_next_one_comes() -> eventpy::Result<()> {
-    let marks = Arc::new(Mutex::new(0));
     let mut manager = EventDispatchManager::new().dispatcher(Broken);
     manager.on(|_: &OneWay| {});
-    let counted = Arc::clone(&marks);
-    manager.on(move |_: &Mark| *counted.lock().unwrap() += 1);
+    let marks = note(&mut manager, |_: &Mark| ());
     manager.deploy_dispatchers()?;
-    let error = manager.invoke_dispatch_timeout(Duration::from_secs(60)).unwrap_err();
+    let error = manager.invoke_dispatch_timeout(WATCHDOG).unwrap_err();
     assert_eq!(error.kind(), eventpy::ErrorKind::Event);
     assert!(error.to_string().contains("`OneWay` can't be decoded"), "{error}");
     assert!(error.to_string().contains("skip_serializing_if"), "{error}");
-    let watchdog = Instant::now() + Duration::from_secs(60);
-    while *marks.lock().unwrap() == 0 {
-        assert!(Instant::now() < watchdog, "the next event does not come");
-        manager.invoke_dispatch_timeout(Duration::from_secs(1))?;
-    }
+    pump_until(&mut manager, |_| marks.len() > 0)?;
     Ok(())
 }
 

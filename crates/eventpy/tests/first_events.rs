@@ -2,14 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+mod support;
 
 use eventpy::{
     DispatcherEnded, Emitter, Event, EventDispatchManager, EventDispatcher, EventListener,
     Subscriptions,
 };
 use serde::{Deserialize, Serialize};
+use support::{note, pump_until};
 
 #[derive(Event, Serialize, Deserialize)]
 struct Count(u64);
@@ -61,25 +61,19 @@ impl Numbers {
 
 #[eventpy::test]
 fn every_event_arrives_in_order_at_listener_and_closure() -> eventpy::Result<()> {
-    let in_closure = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&in_closure);
     let mut manager = EventDispatchManager::new()
         .dispatcher(Counter { up_to: 1000 })
         .listener(Numbers::default());
-    manager.on(move |count: &Count| seen.lock().unwrap().push(count.0));
+    let in_closure = note(&mut manager, |count: &Count| count.0);
 
     manager.deploy_dispatchers()?;
-    let watchdog = Instant::now() + Duration::from_secs(60);
-    let mut delivered = 0;
-    while !manager.listener_ref::<Numbers>().unwrap().ended {
-        assert!(Instant::now() < watchdog, "the dispatcher does not end");
-        delivered += manager.invoke_dispatch_timeout(Duration::from_secs(1))?;
-    }
+    let delivered =
+        pump_until(&mut manager, |manager| manager.listener_ref::<Numbers>().unwrap().ended)?;
     let report = manager.end_dispatchers()?;
 
     let expected: Vec<u64> = (1..=1000).collect();
     assert_eq!(manager.listener_ref::<Numbers>().unwrap().seen, expected);
-    assert_eq!(*in_closure.lock().unwrap(), expected);
+    assert_eq!(in_closure.take(), expected);
     assert_eq!(delivered, 1001, "1000 counts and the end of the dispatcher");
 
     assert!(report.is_clean(), "{report}");

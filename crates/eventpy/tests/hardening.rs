@@ -12,7 +12,8 @@ use eventpy::{
 };
 use serde::{Deserialize, Serialize};
 use support::{
-    Notes, WATCHDOG, alone, has_ended, is_readable, pump_until, wait_for_sent, wait_until,
+    Notes, Unloadable, WATCHDOG, alone, has_ended, is_readable, note, pump_until, stay,
+    wait_for_end, wait_for_sent, wait_until,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -51,25 +52,12 @@ enum Does {
     Idle,
     /// One large blob and two small ones.
     LargeAndSmall,
-    NotLoad(Refusal),
-}
-
-/// What can't be read again.
-#[derive(Serialize)]
-struct Refusal;
-
-impl<'de> Deserialize<'de> for Refusal {
-    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Refusal, D::Error> {
-        Err(serde::de::Error::custom("it refuses"))
-    }
 }
 
 #[derive(Serialize, Deserialize)]
 struct Odd {
     does: Does,
 }
-
-const LONG: Duration = Duration::from_secs(3600);
 
 #[eventpy::dispatcher]
 impl EventDispatcher for Odd {
@@ -111,18 +99,14 @@ impl EventDispatcher for Odd {
             }
             Does::Hang => {
                 emitter.emit(Number(1))?;
-                loop {
-                    std::thread::park();
-                }
+                stay();
             }
             Does::LargeAndSmall if is_first => {
                 for len in [600_000, 10, 10] {
                     emitter.emit(Blob(vec![1; len]))?;
                 }
             }
-            Does::OneWhen(_) | Does::LargeAndSmall | Does::Idle | Does::NotLoad(_) => {
-                emitter.wait(LONG);
-            }
+            Does::OneWhen(_) | Does::LargeAndSmall | Does::Idle => wait_for_end(emitter),
         }
         Ok(())
     }
@@ -266,11 +250,7 @@ fn a_descriptor_that_many_bells_have_rung_is_quiet_again() -> eventpy::Result<()
             let does = Does::OneWhen(file.clone());
             manager.dispatcher_with(Odd { does }, options.clone())
         });
-        let numbers = Notes::new();
-        manager.on({
-            let numbers = numbers.clone();
-            move |number: &Number| numbers.add(number.0)
-        });
+        let numbers = note(&mut manager, |number: &Number| number.0);
         manager.deploy_dispatchers()?;
         // All are through `init`, which each of them tells.
         while is_readable(&mut manager, Duration::from_millis(500))? {
@@ -298,11 +278,7 @@ fn an_ending_that_takes_its_time_uses_no_processor() -> eventpy::Result<()> {
         let mut manager = EventDispatchManager::new()
             .dispatcher_with(Odd { does: Does::Hang }, options())
             .dispatcher_with(Odd { does: Does::Idle }, options());
-        let failures = Notes::new();
-        manager.on({
-            let failures = failures.clone();
-            move |failed: &DispatcherFailed| failures.add(failed.reason.clone())
-        });
+        manager.on(|_: &DispatcherFailed| {});
         manager.deploy_dispatchers()?;
         manager.fileno()?;
         wait_for_sent(&manager, 0, 1);
@@ -318,16 +294,11 @@ fn an_ending_that_takes_its_time_uses_no_processor() -> eventpy::Result<()> {
 #[eventpy::test]
 fn a_descriptor_outlives_a_deployment_that_fails() -> eventpy::Result<()> {
     let mut manager = manager(Does::Beat, options());
-    let numbers = Notes::new();
-    manager.on({
-        let numbers = numbers.clone();
-        move |number: &Number| numbers.add(number.0)
-    });
+    let numbers = note(&mut manager, |number: &Number| number.0);
     manager.deploy_dispatchers()?;
     manager.fileno()?;
     pump_until(&mut manager, |_| numbers.len() > 5)?;
-    let refused = Odd { does: Does::NotLoad(Refusal) };
-    manager.register_dispatcher_with(refused, options())?;
+    manager.register_dispatcher_with(Unloadable, options())?;
     manager.deploy_dispatchers().expect_err("one can't be loaded");
     for _ in 0..5 {
         assert!(is_readable(&mut manager, WATCHDOG)?, "there is something to pump");
@@ -349,11 +320,7 @@ fn a_descriptor_outlives_a_deployment_that_fails() -> eventpy::Result<()> {
 fn a_large_event_that_waits_keeps_no_small_one_out() -> eventpy::Result<()> {
     let options = options().large_bytes(1 << 20).delivery(Delivery::DropNewest);
     let mut manager = manager(Does::LargeAndSmall, options);
-    let sizes = Notes::new();
-    manager.on({
-        let sizes = sizes.clone();
-        move |blob: &Blob| sizes.add(blob.0.len())
-    });
+    let sizes = note(&mut manager, |blob: &Blob| blob.0.len());
     manager.deploy_dispatchers()?;
     wait_for_sent(&manager, 0, 3);
     pump_until(&mut manager, |_| sizes.len() == 3)?;

@@ -23,8 +23,8 @@ use eventpy::{
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use support::{
-    Companion, Diary, Holdings, WATCHDOG, alone, assert_balanced, children, part, pump_until,
-    signal_child, wait_until,
+    Companion, Diary, Holdings, WATCHDOG, alone, assert_balanced, at_once, children, folder, part,
+    pump_until, signal_child, wait_until,
 };
 
 /// Something with a number, and with content that follows from it.
@@ -231,9 +231,7 @@ fn sender_of(dispatcher: &str) -> usize {
 }
 
 fn options(sender: usize) -> DispatcherOptions {
-    let restart = |restart: Restart| {
-        restart.backoff(Duration::ZERO, Duration::ZERO).limit(u32::MAX, WATCHDOG)
-    };
+    let restart = |restart| at_once(restart, u32::MAX);
     let options = DispatcherOptions::default().buffer_bytes(64 * 1024).end_timeout(WATCHDOG);
     match sender {
         0 => options.restart(restart(Restart::on_failure())),
@@ -464,9 +462,6 @@ fn deploy_and_end(folder: &Path) -> eventpy::Result<()> {
     Ok(())
 }
 
-/// Where a manager that is about to be killed keeps its files.
-const FOLDER: &str = "EVENTPY_STORM_FOLDER";
-
 /// Senders that find their manager gone end within this time, or something is wrong.
 const END_TIME: Duration = Duration::from_secs(30);
 
@@ -476,12 +471,12 @@ const END_TIME: Duration = Duration::from_secs(30);
 fn no_kill_of_a_manager_leaves_a_sender_or_keeps_it_from_its_finish() -> eventpy::Result<()> {
     let test = "no_kill_of_a_manager_leaves_a_sender_or_keeps_it_from_its_finish";
     if part().is_some() {
-        return be_a_manager(&PathBuf::from(std::env::var_os(FOLDER).expect("the test tells it")));
+        return be_a_manager(&folder());
     }
     let mut senders = 0;
     for round in 0..40 {
         let folder = tempfile::tempdir()?;
-        let mut manager = Companion::start_with(test, "manager", [(FOLDER, folder.path())]);
+        let mut manager = Companion::start_in(folder.path(), test, "manager");
         // At once, from the first sender's `init` on, or from the first parcel on.
         wait_until("it has come so far", || match round % 4 {
             0 => true,

@@ -17,8 +17,8 @@ use rustix::process::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use serde::{Deserialize, Serialize};
 use support::{
-    Companion, Holdings, Notes, WATCHDOG, alone, has_ended, part, pid_of, pump_until, signal_child,
-    wait_for_sent, wait_until,
+    Companion, Holdings, Unloadable, WATCHDOG, alone, at_once, has_ended, note, part, pid_of,
+    pump_until, signal_child, spin, wait_for_end, wait_for_sent, wait_until,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -77,10 +77,8 @@ impl EventDispatcher for Writer {
             Then::End => emitter.end(),
             Then::Fail => return Err(Failure::new("there is no ink")),
             Then::Panic => panic!("there is no light"),
-            Then::Hang => loop {
-                std::hint::spin_loop();
-            },
-            _ => while emitter.wait(Duration::from_secs(3600)) {},
+            Then::Hang => spin(),
+            _ => wait_for_end(emitter),
         }
         Ok(())
     }
@@ -127,9 +125,7 @@ fn of_fifty_deployments_that_end_well() -> eventpy::Result<()> {
                 .dispatcher_with(writer(100, 1_000, Then::Wait), generous())
                 .dispatcher_with(writer(10, 200_000, Then::Wait), generous())
                 .dispatcher_with(writer(0, 0, Then::End), generous());
-            let pages = Notes::new();
-            let noted = pages.clone();
-            manager.on(move |page: &Page| noted.add(page.text.len()));
+            let pages = note(&mut manager, |page: &Page| page.text.len());
             for _deployment in 0..2 {
                 manager.deploy_dispatchers()?;
                 manager.fileno()?;
@@ -163,8 +159,7 @@ fn of_failures_of_every_kind() -> eventpy::Result<()> {
         let mut ends = [Then::FailInInit, Then::Fail, Then::Panic, Then::Hang].into_iter().cycle();
         assert_nothing_left(20, || {
             let then = ends.next().expect("it is endless");
-            let restart =
-                Restart::on_failure().backoff(Duration::ZERO, Duration::ZERO).limit(2, WATCHDOG);
+            let restart = at_once(Restart::on_failure(), 2);
             let mut manager = EventDispatchManager::new()
                 .dispatcher_with(writer(10, 100_000, then), options().restart(restart))
                 .dispatcher_with(writer(10, 100_000, Then::Wait), options());
@@ -179,40 +174,13 @@ fn of_failures_of_every_kind() -> eventpy::Result<()> {
     })
 }
 
-/// Can't be loaded.
-#[derive(Serialize, Deserialize)]
-#[serde(try_from = "bool")]
-struct Unloadable(bool);
-
-impl TryFrom<bool> for Unloadable {
-    type Error = &'static str;
-
-    fn try_from(_: bool) -> Result<Unloadable, &'static str> {
-        Err("it can't be read")
-    }
-}
-
-#[eventpy::dispatcher]
-impl EventDispatcher for Unloadable {
-    type Events = (Page,);
-    type State = ();
-
-    fn init(&mut self) -> eventpy::Result<()> {
-        Ok(())
-    }
-
-    fn update(&mut self, _: &mut (), _: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
-        Ok(())
-    }
-}
-
 #[eventpy::test]
 fn of_deployments_that_fail() -> eventpy::Result<()> {
     alone("of_deployments_that_fail", || {
         assert_nothing_left(30, || {
             let mut manager = EventDispatchManager::new()
                 .dispatcher(writer(100, 100_000, Then::Wait))
-                .dispatcher(Unloadable(true))
+                .dispatcher(Unloadable)
                 .dispatcher(writer(100, 1_000, Then::Wait));
             let error = manager.deploy_dispatchers().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Load, "{error}");
@@ -229,9 +197,7 @@ fn of_the_manager_in_its_dispatchers() -> eventpy::Result<()> {
         for _ in 0..=others {
             manager.register_dispatcher(writer(0, 0, Then::Wait))?;
         }
-        let notes = Notes::new();
-        let noted = notes.clone();
-        manager.on(move |descriptors: &Descriptors| noted.add(descriptors.0.len()));
+        let notes = note(&mut manager, |descriptors: &Descriptors| descriptors.0.len());
         manager.deploy_dispatchers()?;
         manager.end_dispatchers()?;
         Ok(notes.take())
@@ -268,7 +234,7 @@ impl EventDispatcher for Meter {
         emitter: &mut Emitter<Self::Events>,
     ) -> eventpy::Result<()> {
         if self.is_idle {
-            emitter.wait(Duration::from_secs(3600));
+            wait_for_end(emitter);
         } else {
             emitter.emit(Reading([*number; 8]))?;
             *number += 1;

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -22,8 +21,8 @@ use seccompiler::{
 };
 use serde::{Deserialize, Serialize};
 use support::{
-    Companion, Diary, Holdings, Notes, alone, has_ended, pid_of, pump_until, signal_child,
-    wait_until,
+    Companion, Diary, Holdings, Notes, WATCHDOG, alone, has_ended, note, pid_of, pump_until,
+    signal_child, wait_for_end, wait_until,
 };
 
 #[derive(Event, Serialize, Deserialize)]
@@ -67,7 +66,7 @@ impl EventDispatcher for Beacon {
         if self.after.as_ref().is_some_and(|diary| diary.lines().is_empty()) {
             emitter.wait(Duration::from_millis(1));
         } else if *number == self.times {
-            emitter.wait(Duration::from_secs(3600));
+            wait_for_end(emitter);
         } else {
             emitter.emit(Flash { number: *number, light: vec![1; self.bytes] })?;
             *number += 1;
@@ -78,11 +77,9 @@ impl EventDispatcher for Beacon {
 
 /// A manager with a beacon, and the numbers of the flashes that come.
 fn manager(beacon: Beacon) -> (EventDispatchManager, Notes<u64>) {
-    let flashes = Notes::new();
     let options = DispatcherOptions::default().buffer_bytes(4096);
     let mut manager = EventDispatchManager::new().dispatcher_with(beacon, options);
-    let noted = flashes.clone();
-    manager.on(move |flash: &Flash| noted.add(flash.number));
+    let flashes = note(&mut manager, |flash: &Flash| flash.number);
     (manager, flashes)
 }
 
@@ -252,14 +249,12 @@ fn the_limit_of_descriptors_is_named_wherever_it_is_reached() -> eventpy::Result
 #[eventpy::test]
 fn the_limit_of_processes_is_named_wherever_it_is_reached() -> eventpy::Result<()> {
     if support::part().is_none() {
-        let mut command = Command::new("/proc/self/exe");
-        command.args(["the_limit_of_processes_is_named_wherever_it_is_reached", "--exact"]);
-        command.args(["--nocapture", "--test-threads=1"]);
+        let test = "the_limit_of_processes_is_named_wherever_it_is_reached";
+        let mut command = Companion::command("/proc/self/exe", test);
         if rustix::process::getuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
-        let (status, output) = Companion::run(command, "limited").wait();
-        assert!(status.success() && output.contains("1 passed"), "{status}:\n{output}");
+        Companion::run(command, "limited").wait_for_pass(WATCHDOG);
         return Ok(());
     }
     let (manager, flashes) = self::manager(Beacon::flashing(FLASHES));
@@ -327,11 +322,9 @@ fn a_ring_beyond_the_limit_of_memory_is_an_error_of_the_deployment() -> eventpy:
 #[eventpy::test]
 fn an_event_beyond_the_limit_of_memory_is_a_failure() -> eventpy::Result<()> {
     alone("an_event_beyond_the_limit_of_memory_is_a_failure", || {
-        let (manager, flashes) = self::manager(Beacon { times: 1, bytes: 1 << 30, after: None });
-        let mut manager = manager;
-        let failures = Notes::new();
-        let noted = failures.clone();
-        manager.on(move |failed: &DispatcherFailed| noted.add(failed.to_string()));
+        let beacon = Beacon { times: 1, bytes: 1 << 30, after: None };
+        let (mut manager, flashes) = self::manager(beacon);
+        let failures = note(&mut manager, |failed: &DispatcherFailed| failed.to_string());
         let usual = getrlimit(Resource::As);
         // The process of the dispatcher has the limit that its manager has at its start.
         limit_memory(1 << 28);
@@ -384,8 +377,7 @@ fn two_hundred_dispatchers_run_side_by_side() -> eventpy::Result<()> {
         for _ in 0..BEACONS {
             manager.register_dispatcher(Beacon::flashing(10))?;
         }
-        let noted = flashes.clone();
-        manager.on(move |flash: &Flash| noted.add(flash.number));
+        let flashes = note(&mut manager, |flash: &Flash| flash.number);
         manager.deploy_dispatchers()?;
         pump_until(&mut manager, |_| flashes.len() == 10 * BEACONS)?;
         let report = manager.end_dispatchers()?;
@@ -451,9 +443,7 @@ fn a_large_event_beyond_the_limit_of_descriptors_is_a_failure() -> eventpy::Resu
         let after = Diary::new(folder.path(), "begin");
         let beacon = Beacon { times: 3, bytes: 100_000, after: Some(after.clone()) };
         let (mut manager, flashes) = self::manager(beacon);
-        let failures = Notes::new();
-        let noted = failures.clone();
-        manager.on(move |failed: &DispatcherFailed| noted.add(failed.reason.clone()));
+        let failures = note(&mut manager, |failed: &DispatcherFailed| failed.reason.clone());
         manager.deploy_dispatchers()?;
         let usual = getrlimit(Resource::Nofile).current.unwrap_or(1024);
         after.write("now")?;
@@ -484,10 +474,7 @@ fn a_program_that_is_replaced_while_it_runs_deploys_itself() -> eventpy::Result<
     let folder = tempfile::tempdir()?;
     let program: PathBuf = folder.path().join("program");
     std::fs::copy("/proc/self/exe", &program)?;
-    let mut command = Command::new(program);
-    command.args([test, "--exact", "--nocapture"]);
-    let (status, output) = Companion::run(command, "is replaced").wait();
-    assert!(status.success() && output.contains("1 passed"), "{status}:\n{output}");
+    Companion::run(Companion::command(program, test), "is replaced").wait_for_pass(WATCHDOG);
     Ok(())
 }
 
@@ -529,7 +516,7 @@ fn a_forked_copy_of_the_manager_is_inert() -> eventpy::Result<()> {
         |mut manager| {
             let inert = |kind: Option<ErrorKind>| assert_eq!(kind, Some(ErrorKind::State));
             inert(manager.invoke_dispatch().err().map(|error| error.kind()));
-            inert(manager.invoke_dispatch_timeout(support::WATCHDOG).err().map(|e| e.kind()));
+            inert(manager.invoke_dispatch_timeout(WATCHDOG).err().map(|e| e.kind()));
             inert(manager.fileno().err().map(|error| error.kind()));
             inert(manager.deploy_dispatchers().err().map(|error| error.kind()));
             let error = manager.end_dispatchers().unwrap_err();

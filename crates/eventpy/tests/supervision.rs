@@ -14,8 +14,8 @@ use eventpy::{
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use support::{
-    Diary, Holdings, Notes, WATCHDOG, alone, assert_balanced, has_ended, pid_of, pump_until,
-    signal_child, wait_for_sent,
+    Diary, Holdings, Notes, WATCHDOG, alone, assert_balanced, at_once, has_ended, note, pid_of,
+    pump_until, signal_child, wait_for_end, wait_for_sent,
 };
 
 /// Content that follows from the number.
@@ -74,7 +74,7 @@ impl EventDispatcher for Farm {
         } else if self.trouble == Trouble::InUpdate {
             return Err(Failure::new("the barn is on fire"));
         } else {
-            emitter.wait(Duration::from_secs(3600));
+            wait_for_end(emitter);
         }
         Ok(())
     }
@@ -105,24 +105,15 @@ fn farm(
 ) -> eventpy::Result<(EventDispatchManager, Seen)> {
     let folder = tempfile::tempdir()?;
     let diary = Diary::new(folder.path(), "farm");
-    let seen = Seen {
-        _folder: folder,
-        diary: diary.clone(),
-        bales: Notes::new(),
-        failures: Notes::new(),
-        restarts: Notes::new(),
-    };
-    let farm = Farm { diary, bales, bytes, trouble };
+    let farm = Farm { diary: diary.clone(), bales, bytes, trouble };
     let mut manager = EventDispatchManager::new().dispatcher_with(farm, options);
-    let (bales, failures, restarts) =
-        (seen.bales.clone(), seen.failures.clone(), seen.restarts.clone());
-    manager.on(move |bale: &Bale| {
+    let bales = note(&mut manager, |bale: &Bale| {
         assert!(bale.content.iter().all(|byte| *byte == bale.number as u8), "it is whole");
-        bales.add(bale.number);
+        bale.number
     });
-    manager.on(move |failed: &DispatcherFailed| failures.add(failed.clone()));
-    manager.on(move |restarted: &DispatcherRestarted| restarts.add(restarted.clone()));
-    Ok((manager, seen))
+    let failures = note(&mut manager, DispatcherFailed::clone);
+    let restarts = note(&mut manager, DispatcherRestarted::clone);
+    Ok((manager, Seen { _folder: folder, diary, bales, failures, restarts }))
 }
 
 fn restarting(restart: Restart) -> DispatcherOptions {
@@ -172,8 +163,8 @@ fn one_that_fails_in_init_again_and_again_is_given_longer_and_longer_pauses() ->
 
 #[eventpy::test]
 fn one_that_dies_while_the_manager_ends_it_is_told_and_not_started_anew() -> eventpy::Result<()> {
-    let restart = Restart::always().backoff(Duration::ZERO, Duration::ZERO);
-    let (mut manager, seen) = farm(10, 10, Trouble::InFinish, restarting(restart))?;
+    let options = restarting(at_once(Restart::always(), 5));
+    let (mut manager, seen) = farm(10, 10, Trouble::InFinish, options)?;
     manager.deploy_dispatchers()?;
     pump_until(&mut manager, |_| seen.bales.len() == 10)?;
     let report = manager.end_dispatchers()?;
@@ -194,9 +185,7 @@ fn one_that_is_killed_with_large_events_on_their_way_starts_anew() -> eventpy::R
         const KILLS: usize = 20;
         let mut before = None;
         for _ in 0..2 {
-            let restart = Restart::on_failure()
-                .backoff(Duration::ZERO, Duration::ZERO)
-                .limit(u32::MAX, WATCHDOG);
+            let restart = at_once(Restart::on_failure(), u32::MAX);
             let options = restarting(restart).buffer_bytes(4096);
             let (mut manager, seen) = farm(u64::MAX, 1 << 20, Trouble::None, options)?;
             manager.deploy_dispatchers()?;

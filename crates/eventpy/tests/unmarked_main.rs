@@ -7,14 +7,14 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use eventpy::{DispatcherOptions, Emitter, Event, EventDispatchManager, EventDispatcher};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::{Deserialize, Serialize};
-use support::{Companion, Diary};
+use support::{Companion, Diary, folder, stay, wait_for_end};
 
 #[derive(Event, Serialize, Deserialize)]
 struct Heard(u32);
@@ -32,13 +32,10 @@ impl EventDispatcher for Ear {
     }
 
     fn update(&mut self, _: &mut (), emitter: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
-        emitter.wait(Duration::from_secs(3600));
+        wait_for_end(emitter);
         Ok(())
     }
 }
-
-/// Where the program notes each start of its `main`.
-const FOLDER: &str = "EVENTPY_TEST_FOLDER";
 
 /// More starts than any program here has, unless processes start each other.
 const TOO_MANY: usize = 20;
@@ -47,7 +44,7 @@ fn main() -> ExitCode {
     match support::part().as_deref() {
         None => test(),
         Some(program) => {
-            let starts = starts(Path::new(&std::env::var_os(FOLDER).expect("the test tells it")));
+            let starts = starts(&folder());
             starts.write("start").expect("the file can be written");
             let starts = starts.count("start");
             if starts > TOO_MANY {
@@ -58,6 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where the program notes each start of its `main`.
 fn starts(folder: &Path) -> Diary {
     Diary::new(folder, "starts")
 }
@@ -80,16 +78,12 @@ fn run(program: &str, is_first: bool) -> ExitCode {
         }
         "waits after its error" if !is_first => {
             let _ = deploy();
-            loop {
-                std::thread::park();
-            }
+            stay()
         }
         "waits after its error" => {}
         "exits before it deploys" if !is_first => return ExitCode::from(3),
         "exits before it deploys" => {}
-        "never deploys" if !is_first => loop {
-            std::thread::park();
-        },
+        "never deploys" if !is_first => stay(),
         "never deploys" => {
             let error = manager(Duration::from_millis(100)).deploy_dispatchers().unwrap_err();
             println!("error: {error}");
@@ -147,13 +141,12 @@ fn trial(name: &str, program: &'static str, starts: usize, says: &'static [&'sta
 
 fn check(program: &str, expected: usize, says: &[&str]) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let path: PathBuf = folder.path().into();
     let mut command = Command::new("/proc/self/exe");
-    command.env(FOLDER, &path);
+    command.env(support::FOLDER, folder.path());
     let mut companion = Companion::run(command, program);
     let (status, output) = companion.wait();
     companion.wait_until_gone();
-    assert_eq!(starts(&path).count("start"), expected, "starts of main:\n{output}");
+    assert_eq!(starts(folder.path()).count("start"), expected, "starts of main:\n{output}");
     assert_eq!(status.code(), Some(1), "{output}");
     let errors: Vec<&str> =
         output.lines().filter_map(|line| line.strip_prefix("error: ")).collect();

@@ -6,7 +6,7 @@ mod support;
 
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,9 @@ use eventpy::{
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use support::{
-    Companion, Diary, Notes, alone, assert_balanced, children, has_ended, is_alive, is_stopped,
-    pid_of, pump_until, signal_child, wait_for_sent, wait_until,
+    Companion, Diary, Notes, WATCHDOG, alone, assert_balanced, at_once, children, folder,
+    has_ended, is_alive, is_stopped, pid_of, pump_until, signal_child, spin, stay, wait_for_end,
+    wait_for_full_ring, wait_for_sent, wait_until,
 };
 
 #[derive(Event, Serialize, Deserialize)]
@@ -95,7 +96,7 @@ impl EventDispatcher for Worker {
         emitter: &mut Emitter<Self::Events>,
     ) -> eventpy::Result<()> {
         match self.work {
-            Work::FailInInit | Work::StuckInInit | Work::Wait => wait(emitter),
+            Work::FailInInit | Work::StuckInInit | Work::Wait => wait_for_end(emitter),
             Work::Beat => {
                 emitter.wait(Duration::from_millis(1));
                 send_next(numbers, emitter)?;
@@ -110,7 +111,7 @@ impl EventDispatcher for Worker {
                 std::thread::spawn(|| spin());
                 emitter.end();
             }
-            Work::Count(..) => wait(emitter),
+            Work::Count(..) => wait_for_end(emitter),
             Work::Spin => {
                 send_next(numbers, emitter)?;
                 spin();
@@ -142,12 +143,6 @@ impl EventDispatcher for Worker {
     }
 }
 
-fn spin() -> ! {
-    loop {
-        std::hint::spin_loop();
-    }
-}
-
 fn send_next(
     numbers: &mut u64,
     emitter: &mut Emitter<(Number, Farewell)>,
@@ -155,10 +150,6 @@ fn send_next(
     emitter.emit(Number(*numbers))?;
     *numbers += 1;
     Ok(())
-}
-
-fn wait(emitter: &mut Emitter<(Number, Farewell)>) {
-    while emitter.wait(Duration::from_secs(3600)) {}
 }
 
 /// A manager with one worker, and all that comes from there.
@@ -173,8 +164,10 @@ struct Seen {
 /// Small rings are full soon. A step of an ending lasts long enough for a `finish` on a busy
 /// machine.
 fn options() -> DispatcherOptions {
-    DispatcherOptions::default().buffer_bytes(4096).end_timeout(support::WATCHDOG)
+    DispatcherOptions::default().buffer_bytes(RING_BYTES as usize).end_timeout(WATCHDOG)
 }
+
+const RING_BYTES: u64 = 4096;
 
 impl Seen {
     fn new(folder: &Path) -> Seen {
@@ -190,12 +183,10 @@ impl Seen {
     fn manager(&self, work: Work, options: DispatcherOptions) -> EventDispatchManager {
         let worker = Worker { diary: self.diary.clone(), work };
         let mut manager = EventDispatchManager::new().dispatcher_with(worker, options);
-        let (numbers, farewells) = (self.numbers.clone(), self.farewells.clone());
-        manager.on(move |number: &Number| numbers.add(number.0));
-        manager.on(move |farewell: &Farewell| farewells.add(farewell.numbers));
-        let (failures, ends) = (self.failures.clone(), self.ends.clone());
-        manager.on(move |failed: &DispatcherFailed| failures.add(failed.clone()));
-        manager.on(move |ended: &DispatcherEnded| ends.add(ended.report.clone()));
+        manager.on(self.numbers.of(|number: &Number| number.0));
+        manager.on(self.farewells.of(|farewell: &Farewell| farewell.numbers));
+        manager.on(self.failures.of(DispatcherFailed::clone));
+        manager.on(self.ends.of(|ended: &DispatcherEnded| ended.report.clone()));
         manager
     }
 
@@ -316,7 +307,7 @@ ways_to_end! {
         it_ends_by_itself(manager, seen)
     });
     by_sigterm_while_it_waits_for_room: Way::well(Work::Flood, |manager, seen| {
-        its_ring_is_full(manager);
+        wait_for_full_ring(manager, 0, RING_BYTES);
         it_is_sent(manager, Signal::TERM);
         it_ends_by_itself(manager, seen)
     });
@@ -328,7 +319,7 @@ ways_to_end! {
         Ok(())
     });
     with_a_full_ring: Way::well(Work::Flood, |manager, seen| {
-        its_ring_is_full(manager);
+        wait_for_full_ring(manager, 0, RING_BYTES);
         assert_eq!(seen.numbers.len(), 0, "nothing was pumped");
         Ok(())
     });
@@ -407,17 +398,6 @@ fn it_is_sent(manager: &EventDispatchManager, signal: Signal) {
     assert!(signal_child(pid_of(manager, 0), signal), "a child of ours can be sent a signal");
 }
 
-/// Waits until the worker is asleep because its ring has no room.
-fn its_ring_is_full(manager: &EventDispatchManager) {
-    let pid = pid_of(manager, 0);
-    wait_until("the ring is full", || {
-        let stats = manager.stats();
-        // Less room than the largest record: 8 bytes of header and up to 8 of number.
-        stats.dispatchers[0].queued_bytes > 4096 - 16
-    });
-    wait_until("the worker sleeps", || support::is_asleep(pid));
-}
-
 /// The end of the wait for room and the order to end reach the worker at one time, from two
 /// threads: whichever is first, it is no failure.
 #[eventpy::test]
@@ -492,10 +472,8 @@ fn an_end_command_that_comes_too_late_hides_nothing() -> eventpy::Result<()> {
 fn every_process_of_a_worker_that_is_restarted_has_its_own_finish() -> eventpy::Result<()> {
     let folder = tempfile::tempdir()?;
     let seen = Seen::new(folder.path());
-    let restart = Restart::on_failure()
-        .backoff(Duration::ZERO, Duration::ZERO)
-        .limit(3, Duration::from_secs(3600));
-    let mut manager = seen.manager(Work::Count(10, Then::Fail), options().restart(restart));
+    let options = options().restart(at_once(Restart::on_failure(), 3));
+    let mut manager = seen.manager(Work::Count(10, Then::Fail), options);
     manager.deploy_dispatchers()?;
     pump_until(&mut manager, |manager| has_ended(manager, 0))?;
     let report = manager.end_dispatchers()?;
@@ -531,7 +509,7 @@ fn a_dropped_manager_lets_every_worker_finish() -> eventpy::Result<()> {
     let mut manager = seen.manager(Work::Flood, options());
     manager.deploy_dispatchers()?;
     let pid = pid_of(&manager, 0);
-    its_ring_is_full(&manager);
+    wait_for_full_ring(&manager, 0, RING_BYTES);
     drop(manager);
     assert_eq!(seen.diary.count("finish"), 1);
     assert_eq!(seen.farewells.take(), [seen.numbers.len() as u64], "all is delivered");
@@ -693,7 +671,7 @@ impl EventDispatcher for Slow {
     }
 
     fn update(&mut self, _: &mut (), emitter: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
-        emitter.wait(Duration::from_secs(3600));
+        wait_for_end(emitter);
         Ok(())
     }
 
@@ -711,9 +689,6 @@ struct Fate {
     /// How its process ends.
     end: Exit,
 }
-
-/// Where the workers of a manager in a process of its own keep their diaries.
-const FOLDER: &str = "EVENTPY_TEST_FOLDER";
 
 /// A test for each fate: the manager is in a process of its own, with four workers. One beats, one
 /// waits for room in its ring, and two are stuck for good.
@@ -743,8 +718,9 @@ fates_of_the_manager! {
     the_manager_becomes_another_program: Exit::Code(0), |_manager| {
         use std::os::unix::process::CommandExt;
         // The process stays the same, and stays until the worker finishes.
-        let flooding = format!("{}/flood.diary", std::env::var(FOLDER)?);
-        let wait_for_finish = format!("until grep -q finish {flooding}; do sleep 0.01; done");
+        let flooding = folder().join("flood.diary");
+        let wait_for_finish =
+            format!("until grep -q finish {}; do sleep 0.01; done", flooding.display());
         Err(std::process::Command::new("sh").arg("-c").arg(wait_for_finish).exec().into())
     };
 }
@@ -753,12 +729,6 @@ fates_of_the_manager! {
 fn meet_together(signal: Signal) -> eventpy::Result<()> {
     rustix::process::kill_current_process_group(signal)?;
     stay()
-}
-
-fn stay() -> ! {
-    loop {
-        std::thread::park();
-    }
 }
 
 impl Fate {
@@ -774,7 +744,7 @@ impl Fate {
         }
         let folder = tempfile::tempdir()?;
         let diary = |name: &str| Diary::new(folder.path(), name);
-        let mut companion = Companion::start_with(self.name, "manager", [(FOLDER, folder.path())]);
+        let mut companion = Companion::start_in(folder.path(), self.name, "manager");
         wait_until("all workers work", || diary("manager").count("ready") > 0);
         if self.end == Exit::Signal(9) {
             companion.kill();
@@ -797,7 +767,7 @@ impl Fate {
     fn meet_it(self) -> eventpy::Result<()> {
         // Signals to the group are for the manager and its workers, not for the test.
         rustix::process::setpgid(None, None)?;
-        let folder = PathBuf::from(std::env::var_os(FOLDER).expect("the test tells it"));
+        let folder = folder();
         let diary = |name: &str| Diary::new(&folder, name);
         let worker = |name: &str, work| Worker { diary: diary(name), work };
         let mut manager = EventDispatchManager::new()
@@ -806,7 +776,7 @@ impl Fate {
             .dispatcher_with(worker("spin", Work::Spin), impatient())
             .dispatcher_with(worker("stuck", Work::StuckInInit), impatient());
         manager.deploy_dispatchers()?;
-        its_ring_is_full(&manager);
+        wait_for_full_ring(&manager, 0, RING_BYTES);
         wait_for_sent(&manager, 1, 1);
         wait_for_sent(&manager, 2, 1);
         wait_until("one is stuck", || !diary("stuck").lines().is_empty());
@@ -821,7 +791,7 @@ impl Fate {
 fn a_manager_that_is_killed_at_any_instant_leaves_no_worker() -> eventpy::Result<()> {
     const WORKERS: [&str; 3] = ["a", "b", "c"];
     if support::part().is_some() {
-        let folder = PathBuf::from(std::env::var_os(FOLDER).expect("the test tells it"));
+        let folder = folder();
         let mut manager = EventDispatchManager::new();
         for name in WORKERS {
             let worker = Worker { diary: Diary::new(&folder, name), work: Work::Beat };
@@ -833,10 +803,10 @@ fn a_manager_that_is_killed_at_any_instant_leaves_no_worker() -> eventpy::Result
     }
     for round in 0..39 {
         let folder = tempfile::tempdir()?;
-        let mut companion = Companion::start_with(
+        let mut companion = Companion::start_in(
+            folder.path(),
             "a_manager_that_is_killed_at_any_instant_leaves_no_worker",
             "manager",
-            [(FOLDER, folder.path())],
         );
         // From one line or another on: the machine may be slow.
         let (whose, line) = [("manager", "ready"), ("a", "init"), ("c", "init")][round % 3];

@@ -6,6 +6,7 @@
 pub mod growth;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -14,7 +15,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use eventpy::{DispatcherReport, DispatcherState, EventDispatchManager};
+use eventpy::{
+    DispatcherReport, DispatcherState, Emitter, Event, EventDispatchManager, EventDispatcher,
+    Restart,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
@@ -45,6 +49,17 @@ pub fn pump_until(
         delivered += manager.invoke_dispatch_timeout(Duration::from_millis(20))?;
     }
     Ok(delivered)
+}
+
+/// Waits until a ring has no room for another small event, and its dispatcher sleeps.
+#[track_caller]
+pub fn wait_for_full_ring(manager: &EventDispatchManager, dispatcher: usize, ring_bytes: u64) {
+    wait_until("the ring is full", || {
+        // Less room than a number needs: 8 bytes of header and up to 8 of itself.
+        manager.stats().dispatchers[dispatcher].queued_bytes > ring_bytes - 16
+    });
+    let pid = pid_of(manager, dispatcher);
+    wait_until("its dispatcher sleeps", || is_asleep(pid));
 }
 
 /// Waits, without a pump, until a dispatcher has sent so many events.
@@ -84,12 +99,83 @@ pub fn assert_balanced(report: &DispatcherReport) {
     assert_eq!(counts.lost, 0, "{report:#?}");
 }
 
+/// Restarts so often, and at once.
+pub fn at_once(restart: Restart, limit: u32) -> Restart {
+    restart.backoff(Duration::ZERO, Duration::ZERO).limit(limit, WATCHDOG)
+}
+
+/// Waits in an `update` until the dispatcher is to end.
+pub fn wait_for_end<Events>(emitter: &mut Emitter<'_, Events>) {
+    while emitter.wait(Duration::from_secs(3600)) {}
+}
+
+/// Never comes back, and does nothing.
+pub fn stay() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Never comes back, and is busy.
+pub fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// An event that there can't be.
+#[derive(Event, Serialize, Deserialize)]
+pub enum Nothing {}
+
+/// Refuses to be loaded in its process.
+#[derive(Serialize, Deserialize)]
+#[serde(try_from = "()")]
+pub struct Unloadable;
+
+impl TryFrom<()> for Unloadable {
+    type Error = &'static str;
+
+    fn try_from((): ()) -> Result<Unloadable, &'static str> {
+        Err("it refuses")
+    }
+}
+
+#[eventpy::dispatcher]
+impl EventDispatcher for Unloadable {
+    type Events = (Nothing,);
+    type State = ();
+
+    fn init(&mut self) -> eventpy::Result<()> {
+        Ok(())
+    }
+
+    fn update(&mut self, _: &mut (), _: &mut Emitter<Self::Events>) -> eventpy::Result<()> {
+        Ok(())
+    }
+}
+
+/// Has a callback note down something of each event of a type.
+pub fn note<E: Event, T: Send + 'static>(
+    manager: &mut EventDispatchManager,
+    note: impl Fn(&E) -> T + Send + 'static,
+) -> Notes<T> {
+    let notes = Notes::new();
+    manager.on(notes.of(note));
+    notes
+}
+
 /// What callbacks have noted down.
 pub struct Notes<T>(Arc<Mutex<Vec<T>>>);
 
 impl<T> Notes<T> {
     pub fn new() -> Notes<T> {
         Notes(Arc::new(Mutex::new(Vec::new())))
+    }
+
+    /// A callback that adds something of each event.
+    pub fn of<E, N: Fn(&E) -> T>(&self, note: N) -> impl Fn(&E) + use<E, N, T> {
+        let notes = self.clone();
+        move |event| notes.add(note(event))
     }
 
     pub fn add(&self, note: T) {
@@ -139,9 +225,17 @@ impl Diary {
 /// Tells a test that it runs in a process of its own, and what for.
 const PART: &str = "EVENTPY_TEST_PART";
 
+/// Tells it where the files are that it shares with those who look on.
+pub const FOLDER: &str = "EVENTPY_TEST_FOLDER";
+
 /// The part that this process plays in the test; `None` where the test was started by its harness.
 pub fn part() -> Option<String> {
     std::env::var(PART).ok().and_then(|part| part.split('@').next().map(String::from))
+}
+
+/// The folder that the test has told this process.
+pub fn folder() -> PathBuf {
+    std::env::var_os(FOLDER).expect("the test tells it").into()
 }
 
 /// Runs the body of a test alone in a process of its own: beside its thread there is only that of
@@ -164,9 +258,7 @@ pub fn alone_for(
     if part().is_some() {
         return body();
     }
-    let (status, output) = Companion::start(test, "alone").wait_for(time);
-    assert!(status.success() && output.contains("1 passed"), "{status}:\n{output}");
-    print!("{output}");
+    print!("{}", Companion::start(test, "alone").wait_for_pass(time));
     Ok(())
 }
 
@@ -179,18 +271,21 @@ pub struct Companion {
 
 impl Companion {
     pub fn start(test: &str, part: &str) -> Companion {
-        Companion::start_with(test, part, [])
+        Companion::run(Companion::command("/proc/self/exe", test), part)
     }
 
-    /// The same with environment variables.
-    pub fn start_with<'a>(
-        test: &str,
-        part: &str,
-        variables: impl IntoIterator<Item = (&'a str, &'a Path)>,
-    ) -> Companion {
-        let mut command = Command::new("/proc/self/exe");
-        command.args([test, "--exact", "--nocapture", "--test-threads=1"]).envs(variables);
+    /// The same with a [`folder`].
+    pub fn start_in(folder: &Path, test: &str, part: &str) -> Companion {
+        let mut command = Companion::command("/proc/self/exe", test);
+        command.env(FOLDER, folder);
         Companion::run(command, part)
+    }
+
+    /// What runs one test of a program.
+    pub fn command(program: impl AsRef<OsStr>, test: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
+        command
     }
 
     /// Runs any program of ours.
@@ -241,6 +336,14 @@ impl Companion {
             std::thread::sleep(Duration::from_millis(1));
         };
         (status, self.output())
+    }
+
+    /// Waits for the end of its test, and returns what it has printed.
+    #[track_caller]
+    pub fn wait_for_pass(&mut self, time: Duration) -> String {
+        let (status, output) = self.wait_for(time);
+        assert!(status.success() && output.contains("1 passed"), "{status}:\n{output}");
+        output
     }
 
     pub fn output(&mut self) -> String {
