@@ -12,7 +12,7 @@ use crate::os;
 
 /// How long the one who drops waits for the thread that closes. It takes some microseconds, unless
 /// somebody means harm.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Something that holds descriptors of another process's choice. It is dropped in a thread of its
 /// own; whoever drops it goes on when that is done, and after a moment in any case.

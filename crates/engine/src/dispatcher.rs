@@ -225,7 +225,9 @@ impl Dispatcher {
                 self.send_end();
                 self.set_ending(Step::Asked, now);
             }
-            Life::Ending { step, .. } if timeout.is_some() => self.set_ending(step, now),
+            Life::Ending { step, .. } if timeout.is_some() && step != Step::Killed => {
+                self.set_ending(step, now);
+            }
             Life::Waiting { .. } => self.life = self.last_state(),
             _ => {}
         }
@@ -245,7 +247,7 @@ impl Dispatcher {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.life {
             Life::Starting { deadline } => Some(deadline),
-            Life::Ending { step, deadline } if step != Step::Killed => Some(deadline),
+            Life::Ending { deadline, .. } => Some(deadline),
             Life::Waiting { until, .. } => Some(until),
             _ => None,
         }
@@ -274,10 +276,25 @@ impl Dispatcher {
             }
             Life::Ending { step: Step::Terminated, deadline } if now >= deadline => {
                 let limit = self.end_timeout;
-                let doing = if self.initialised { "update or finish" } else { "init" };
-                self.blame(self.phase(), format!("its {doing} did not end within {limit:?} of the end command nor of SIGTERM, so it was killed"));
+                let what = match (self.initialised, self.finish_time) {
+                    (false, _) => "its init did not end within",
+                    (_, None) => "its update or finish did not end within",
+                    (_, Some(_)) => "its process did not exit after its finish within",
+                };
+                self.blame(
+                    self.phase(),
+                    format!("{what} {limit:?} of the end command nor of SIGTERM, so it was killed"),
+                );
                 self.signal(Signal::KILL);
                 self.set_ending(Step::Killed, now);
+            }
+            Life::Ending { step: Step::Killed, deadline } if now >= deadline => {
+                self.blame(self.phase(), format!("its process is not gone {KILL_TIMEOUT:?} after SIGKILL; it waits in the kernel, or is frozen"));
+                if let Some(link) = &self.link {
+                    link.process.reap_later();
+                    link.hear_no_more();
+                }
+                self.on_exit(Exit::Unknown);
             }
             _ => {}
         }
@@ -313,7 +330,7 @@ impl Dispatcher {
             FromChild::Hung { updates, elapsed, traceback } => {
                 self.on_hung(updates, elapsed, traceback, now)
             }
-            FromChild::Finished { time } => self.finish_time = Some(time),
+            FromChild::Finished { time } => self.on_finished(time, now),
         }
     }
 
@@ -528,6 +545,11 @@ impl Dispatcher {
     pub(crate) fn settle(&mut self, now: Instant) -> Notice {
         self.count_out();
         self.link = None;
+        self.conclude(now)
+    }
+
+    /// Decides on a restart, and tells what has happened.
+    fn conclude(&mut self, now: Instant) -> Notice {
         let backoff = self.next_backoff(now);
         self.life = match backoff {
             Some(backoff) => Life::Waiting { until: after(now, backoff), backoff },
@@ -562,19 +584,13 @@ impl Dispatcher {
         })
     }
 
-    /// A restart could not be performed.
-    pub(crate) fn on_restart_refused(&mut self, error: &crate::Error) -> Notice {
+    /// A restart could not be performed: a failure of its own, to which the rule applies again.
+    pub(crate) fn on_restart_refused(&mut self, error: &crate::Error, now: Instant) -> Notice {
+        self.fault = None;
+        self.exit = Exit::Unknown;
         self.blame(Phase::Start, error.to_string());
-        self.life = Life::Failed;
-        let reason = self.fault.as_ref().map_or_else(String::new, |fault| fault.reason.clone());
-        Notice::Failed(DispatcherFailed {
-            dispatcher: self.spec.name.clone(),
-            phase: Phase::Start,
-            reason,
-            exit: Exit::Unknown,
-            traceback: String::new(),
-            will_restart: false,
-        })
+        self.recent_restarts.push_back(now);
+        self.conclude(now)
     }
 
     pub(crate) fn report(&self) -> DispatcherReport {
@@ -729,6 +745,14 @@ impl Dispatcher {
         }
     }
 
+    /// What is left is the exit, which has its time like each step of an ending.
+    fn on_finished(&mut self, time: Duration, now: Instant) {
+        self.finish_time = Some(time);
+        if matches!(self.life, Life::Starting { .. } | Life::Running) {
+            self.set_ending(Step::Asked, now);
+        }
+    }
+
     fn on_hung(&mut self, updates: u64, elapsed: Duration, traceback: String, now: Instant) {
         if self.fault.is_none() {
             let limit = self.spec.options.update_timeout.unwrap_or_default();
@@ -749,7 +773,8 @@ impl Dispatcher {
     }
 
     fn set_ending(&mut self, step: Step, now: Instant) {
-        self.life = Life::Ending { step, deadline: after(now, self.end_timeout) };
+        let timeout = if step == Step::Killed { KILL_TIMEOUT } else { self.end_timeout };
+        self.life = Life::Ending { step, deadline: after(now, timeout) };
     }
 
     fn send_end(&self) {
@@ -779,6 +804,9 @@ fn backoff(rule: &Restart, recent: u32, chance: f64) -> Duration {
     let doubled = rule.backoff.saturating_mul(1u32.checked_shl(recent.min(30)).unwrap_or(u32::MAX));
     doubled.min(rule.backoff_max).min(LONGEST).mul_f64(1.0 + chance / 4.0)
 }
+
+/// How long a process may take to be gone after SIGKILL, for which it does nothing itself.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A hundred years: whoever wants to wait for ever does not notice.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -342,7 +342,7 @@ impl Engine {
             return;
         }
         for index in 0..self.dispatchers.len() {
-            self.dispatchers[index].on_time(now);
+            self.take_step(index, now);
             if let Life::Waiting { until, backoff } = self.dispatchers[index].life
                 && now >= until
             {
@@ -350,6 +350,20 @@ impl Engine {
             }
         }
         self.note_deadline();
+    }
+
+    /// Takes the step of one dispatcher that is due, if any.
+    pub(crate) fn take_step(&mut self, index: usize, now: Instant) {
+        let dispatcher = &mut self.dispatchers[index];
+        let had_process = dispatcher.has_process();
+        dispatcher.on_time(now);
+        if had_process && !dispatcher.has_process() {
+            // It is waited for no longer, and treated as if it were gone.
+            if let (Some(runtime), Some(link)) = (&self.runtime, &dispatcher.link) {
+                runtime.unwatch(link);
+            }
+            self.glances[index].look_closer();
+        }
     }
 
     /// A process that is gone and whose records were all yielded makes place for what follows.
@@ -412,7 +426,7 @@ impl Engine {
         let dispatcher = &mut self.dispatchers[index];
         let notice = match started {
             Ok(()) => dispatcher.on_restart(backoff, Instant::now()),
-            Err(error) => dispatcher.on_restart_refused(&error),
+            Err(error) => dispatcher.on_restart_refused(&error, Instant::now()),
         };
         self.pump.notices.push_back(notice);
     }

@@ -79,6 +79,9 @@ impl Error {
             Some(libc::ENOMEM) => {
                 "; raise the limit of memory (`ulimit -v`) or choose a smaller buffer_bytes"
             }
+            Some(libc::EFBIG) => {
+                "; raise the limit of file sizes (`ulimit -f`) or choose a smaller buffer_bytes"
+            }
             Some(libc::EPERM | libc::EACCES) => "; is it forbidden by a sandbox or seccomp filter?",
             Some(libc::ENOSYS) => "; is this kernel older than Linux 5.4?",
             None if source.kind() == io::ErrorKind::OutOfMemory => {

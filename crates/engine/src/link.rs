@@ -60,6 +60,7 @@ impl Link {
         let system = |what: &str, source: io::Error| start_error(name, what, source);
         let (control, theirs) =
             Control::pair().map_err(|error| system("make its command socket", error))?;
+        let control = Aside::new(control);
         let (space, heard) =
             SpaceBell::pair().map_err(|error| system("make a bell (socketpair)", error))?;
         let data = EventBell::new().map_err(|error| system("make a bell (eventfd)", error))?;
@@ -87,14 +88,14 @@ impl Link {
     pub(crate) fn new(
         process: Process,
         consumer: Consumer<SpaceBell>,
-        control: Control,
+        control: Aside<Control>,
         data: EventBell,
         large_bytes: usize,
     ) -> Link {
         Link {
             process,
             consumer,
-            control: Aside::new(control),
+            control,
             data,
             segments: (0..MAX_SEGMENTS).map(|_| None).collect(),
             inbox: VecDeque::new(),

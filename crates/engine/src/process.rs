@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, waitid};
 
@@ -52,15 +53,36 @@ impl Process {
     /// Kills the process and waits until it is gone.
     pub(crate) fn end_at_once(&self) {
         self.signal(Signal::KILL);
-        let exited = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
-        while exited().is_err_and(|errno| errno == Errno::INTR) {}
+        reap(self.pidfd.as_fd());
     }
 
-    /// Reaps the process if it has exited.
+    /// Reaps the process whenever it can be, in a thread of its own.
+    pub(crate) fn reap_later(&self) {
+        // Without a descriptor or a thread, it is left to whoever comes after this process.
+        if let Ok(pidfd) = self.pidfd.try_clone() {
+            let _ = os::spawn_without_signals("eventpy-reap", move || reap(pidfd.as_fd()));
+        }
+    }
+
+    fn has_exited(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // Where it can't be asked, the wait that follows tells.
+        poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now)) != Ok(0)
+    }
+
+    /// Reaps the process if it has exited. One that another process traces is hidden from its parent
+    /// even then, and of its exit no more is known than that.
     pub(crate) fn try_wait(&self) -> Option<Exit> {
+        if !self.has_exited() {
+            return None;
+        }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-            Ok(None) | Err(Errno::INTR) => None,
+            Err(Errno::INTR) => None,
+            Ok(None) => {
+                self.reap_later();
+                Some(Exit::Unknown)
+            }
             // Whoever traces its children is told of their stops whatever it asks for.
             Ok(Some(status)) if status.trapped() => None,
             Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
@@ -72,6 +94,12 @@ impl Process {
             Err(_) => Some(Exit::Unknown),
         }
     }
+}
+
+/// Waits until a process is gone, and reaps it.
+fn reap(pidfd: BorrowedFd<'_>) {
+    let exited = || waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+    while exited().is_err_and(|errno| errno == Errno::INTR) {}
 }
 
 /// This process, for the children to see when it ends.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use eventpy_ring::EventBell;
 
+use crate::aside::Aside;
 use crate::control::Control;
 use crate::dispatcher::Life;
 use crate::engine::{Engine, Runtime, attend_one};
@@ -46,7 +47,7 @@ impl Stage {
                 .expect(refused);
         engine.glances[0].watch(consumer.tail_watch());
         let process = Process::none(File::open("/dev/null").expect(refused).into());
-        let link = Link::new(process, consumer, control, data, large_bytes);
+        let link = Link::new(process, consumer, Aside::new(control), data, large_bytes);
         dispatcher.begin(link, Instant::now());
         engine.runtime = Some(Runtime::new().expect(refused));
         engine.note_deadline();
@@ -91,7 +92,7 @@ impl Stage {
 
     /// What is due some time from now is due.
     pub fn pass(&mut self, time: Duration) {
-        self.engine.dispatchers[0].on_time(Instant::now() + time);
+        self.engine.take_step(0, Instant::now() + time);
         self.engine.note_deadline();
     }
 }

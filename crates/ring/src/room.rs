@@ -8,10 +8,16 @@ use std::sync::OnceLock;
 
 use procfs::process::{MountInfo, Process};
 use procfs::{Current, Meminfo, ProcessCGroup};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
-/// Fails when so many bytes are certainly more than this process can take. What can't be found out
-/// is as good as enough; so is what other processes take meanwhile.
+/// Fails when so many bytes are more than this process can have, as far as the kernel tells. What
+/// can't be found out is as good as enough; so is what other processes take meanwhile.
 pub(crate) fn check(bytes: u64) -> io::Result<()> {
+    // The kernel counts memory as a file, and kills whoever makes one beyond this limit.
+    if getrlimit(Resource::Fsize).current.is_some_and(|limit| bytes > limit) {
+        return Err(Errno::FBIG.into());
+    }
     let Ok(machine) = Meminfo::current() else { return Ok(()) };
     let swap = machine.swap_free;
     if let Some(available) = machine.mem_available {
@@ -41,8 +47,8 @@ struct Files {
     controller: Option<&'static str>,
     limit: &'static str,
     used: &'static str,
-    /// What can be taken back from the cache of files.
-    cache: [&'static str; 2],
+    /// What can be taken back.
+    cache: &'static [&'static str],
 }
 
 const VERSION_1: Files = Files {
@@ -50,7 +56,7 @@ const VERSION_1: Files = Files {
     controller: Some("memory"),
     limit: "memory.limit_in_bytes",
     used: "memory.usage_in_bytes",
-    cache: ["total_inactive_file", "total_active_file"],
+    cache: &["total_inactive_file", "total_active_file"],
 };
 
 const VERSION_2: Files = Files {
@@ -58,7 +64,7 @@ const VERSION_2: Files = Files {
     controller: None,
     limit: "memory.max",
     used: "memory.current",
-    cache: ["inactive_file", "active_file"],
+    cache: &["inactive_file", "active_file", "slab_reclaimable"],
 };
 
 impl Files {
@@ -134,11 +140,11 @@ mod tests {
 
     #[test]
     fn a_group_has_left_what_it_does_not_use_and_what_is_cached() {
-        let stat = "anon 5\ninactive_file 100\nactive_file 20\nfile 900\n";
+        let stat = "anon 5\ninactive_file 100\nactive_file 20\nslab_reclaimable 3\nfile 900\n";
         let limited =
             group(&[("memory.max", "1000\n"), ("memory.current", "700\n"), ("memory.stat", stat)]);
         assert_eq!(VERSION_2.left(limited.path(), 300), Some(300));
-        assert_eq!(VERSION_2.left(limited.path(), 301), Some(420));
+        assert_eq!(VERSION_2.left(limited.path(), 301), Some(423));
         let unlimited = group(&[("memory.max", "max\n"), ("memory.current", "700\n")]);
         assert_eq!(VERSION_2.left(unlimited.path(), 301), None);
         assert_eq!(VERSION_1.left(limited.path(), 1), None);
@@ -163,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_certainly_too_much_is_refused() {
+    fn only_what_is_too_much_is_refused() {
         assert!(check(1 << 20).is_ok());
         let error = check(1 << 62).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);

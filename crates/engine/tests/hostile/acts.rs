@@ -206,6 +206,17 @@ pub const CASES: &[Case] = &[
     ),
     // The process.
     case("it_stops_itself", it_stops_itself, FailsAtEnd(&["did not end within", "killed"])),
+    case(
+        "it_stays_after_its_finish",
+        it_stays_after_its_finish,
+        Fails(&["did not exit after its finish"]),
+    ),
+    case("it_is_traced_by_another", it_is_traced_by_another, Ends),
+    case(
+        "it_is_traced_and_does_not_finish",
+        it_is_traced_and_does_not_finish,
+        Fails(&["without its `finish`"]),
+    ),
     case("it_does_not_listen", it_does_not_listen, FailsAtEnd(&["did not end within", "killed"])),
     case(
         "a_grandchild_is_left",
@@ -641,6 +652,24 @@ fn a_bell_that_never_stops(child: &mut Hostile) {
 fn it_stops_itself(child: &mut Hostile) {
     child.begin_well();
     rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).unwrap();
+}
+
+fn it_stays_after_its_finish(child: &mut Hostile) {
+    child.begin_well();
+    child.say(&Says::Finished { time: Duration::ZERO });
+}
+
+/// Its end is kept from its parent for as long as the tracer lives.
+fn it_is_traced_by_another(child: &mut Hostile) {
+    child.begin_well();
+    child.let_another_trace();
+    child.end_well();
+}
+
+fn it_is_traced_and_does_not_finish(child: &mut Hostile) {
+    child.begin_well();
+    child.let_another_trace();
+    exit(0);
 }
 
 fn it_does_not_listen(child: &mut Hostile) {

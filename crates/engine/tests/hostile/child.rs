@@ -2,7 +2,7 @@
 //! writes wherever it likes into what the manager shares with it.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::exit;
@@ -150,6 +150,25 @@ impl Hostile {
                 exit(0)
             }
         }
+    }
+
+    /// Returns when another process traces this one, which it does until the manager has closed the
+    /// command socket.
+    pub fn let_another_trace(&self) {
+        let (mut until_it_does, does) = io::pipe().unwrap();
+        let this = rustix::process::getpid();
+        // SAFETY: it touches no memory. Where only ancestors may trace, this one lets anybody.
+        unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY) };
+        if fork().is_none() {
+            let none = std::ptr::null_mut::<libc::c_void>();
+            // SAFETY: a seizure reads and writes no memory.
+            let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, this.as_raw_pid(), none, none) };
+            assert_eq!(seized, 0, "a child may trace its parent");
+            drop(does);
+            self.stay_until_hung_up();
+        }
+        drop(does);
+        let _ = until_it_does.read(&mut [0]);
     }
 
     /// Whether the manager has closed the command socket.
