@@ -1,5 +1,6 @@
 //! A control group that has no more memory: an error that says so where memory would be reserved,
-//! and a failure that can be read where the kernel kills. Runs where a control group can be made.
+//! and a failure that can be read where the kernel kills. And one that is frozen, so that not even
+//! SIGKILL ends what is in it. Runs where control groups can be made.
 
 #![forbid(unsafe_code)]
 
@@ -7,13 +8,17 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use eventpy::{
     DispatcherFailed, DispatcherOptions, Emitter, ErrorKind, Event, EventDispatchManager,
     EventDispatcher,
 };
 use serde::{Deserialize, Serialize};
-use support::{Holdings, Notes, alone, assert_balanced, has_ended, pump_until, wait_until};
+use support::{
+    Holdings, Notes, alone, assert_balanced, has_ended, is_alive, note, pid_of, pump_until,
+    wait_for_end, wait_until,
+};
 
 /// More than a manager and a dispatcher take, less than any of these tests asks for.
 const LIMIT: usize = 64 << 20;
@@ -91,6 +96,7 @@ struct Load {
 enum Weight {
     /// An event of so many bytes.
     OfAnEvent(usize),
+    OfNothing,
     /// All memory there is.
     OfItself,
 }
@@ -117,8 +123,12 @@ impl EventDispatcher for Carrier {
     ) -> eventpy::Result<()> {
         if carried.len() < 3 {
             emitter.emit(Load { bytes: vec![1; 10] })?;
-        } else if let Weight::OfAnEvent(len) = self.too_much {
-            emitter.emit(Load { bytes: vec![1; len] })?;
+        } else {
+            match self.too_much {
+                Weight::OfAnEvent(len) => emitter.emit(Load { bytes: vec![1; len] })?,
+                Weight::OfNothing => wait_for_end(emitter),
+                Weight::OfItself => {}
+            }
         }
         carried.push(vec![1; 1 << 20]);
         Ok(())
@@ -128,18 +138,14 @@ impl EventDispatcher for Carrier {
 fn manager(too_much: Weight, buffer_bytes: usize) -> (EventDispatchManager, Notes<usize>) {
     let options = DispatcherOptions::default().buffer_bytes(buffer_bytes);
     let mut manager = EventDispatchManager::new().dispatcher_with(Carrier { too_much }, options);
-    let loads = Notes::new();
-    let noted = loads.clone();
-    manager.on(move |load: &Load| noted.add(load.bytes.len()));
+    let loads = note(&mut manager, |load: &Load| load.bytes.len());
     (manager, loads)
 }
 
 /// What is said of a carrier that had too much, of which all that was light has arrived.
 fn failure_of(too_much: Weight) -> eventpy::Result<DispatcherFailed> {
     let (mut manager, loads) = manager(too_much, 1 << 16);
-    let failures = Notes::new();
-    let noted = failures.clone();
-    manager.on(move |failed: &DispatcherFailed| noted.add(failed.clone()));
+    let failures = note(&mut manager, DispatcherFailed::clone);
     manager.deploy_dispatchers()?;
     pump_until(&mut manager, |manager| has_ended(manager, 0))?;
     assert_eq!(loads.take(), [10; 3]);
@@ -186,4 +192,36 @@ fn a_dispatcher_that_is_killed_for_memory_is_a_failure() -> eventpy::Result<()> 
         before.assert_nothing_added();
         Ok(())
     })
+}
+
+/// Version 2 lets frozen processes be killed.
+#[eventpy::test]
+fn a_dispatcher_that_can_not_be_killed_is_given_up() -> eventpy::Result<()> {
+    let root = Path::new("/sys/fs/cgroup/freezer");
+    let group = root.join(format!("eventpy-test-{}", std::process::id()));
+    if fs::create_dir(&group).is_err() {
+        println!("not run: no control group that freezes can be made here");
+        return Ok(());
+    }
+    let (mut manager, loads) = manager(Weight::OfNothing, 1 << 16);
+    manager.deploy_dispatchers()?;
+    pump_until(&mut manager, |_| loads.len() == 3)?;
+    let pid = pid_of(&manager, 0);
+    fs::write(group.join("cgroup.procs"), pid.to_string())?;
+    let state = group.join("freezer.state");
+    fs::write(&state, "FROZEN")?;
+    wait_until("it is frozen", || {
+        fs::read_to_string(&state).is_ok_and(|state| state == "FROZEN\n")
+    });
+    let report = manager.end_dispatchers_timeout(Duration::from_millis(50));
+    assert!(is_alive(pid), "nothing can end it");
+    fs::write(&state, "THAWED")?;
+    wait_until("it is reaped", || !is_alive(pid));
+    wait_until("its group is empty", || fs::remove_dir(&group).is_ok());
+    let report = &report?.dispatchers[0];
+    assert!(!report.finished, "{report:?}");
+    let failure = report.failure.as_deref().expect("the report tells of it");
+    assert!(failure.contains("nor of SIGTERM, so it was killed"), "{failure}");
+    assert_balanced(report);
+    Ok(())
 }

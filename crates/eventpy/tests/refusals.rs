@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use eventpy::{
-    DispatcherFailed, DispatcherOptions, Emitter, ErrorKind, Event, EventDispatchManager,
-    EventDispatcher,
+    DispatcherFailed, DispatcherOptions, DispatcherRestarted, Emitter, ErrorKind, Event,
+    EventDispatchManager, EventDispatcher, Restart,
 };
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use seccompiler::{
@@ -241,6 +241,62 @@ fn the_limit_of_descriptors_is_named_wherever_it_is_reached() -> eventpy::Result
             refused += 1;
         }
         assert!(refused > 10, "a dispatcher takes more than {refused} descriptors");
+        Ok(())
+    })
+}
+
+#[eventpy::test]
+fn a_restart_that_is_refused_is_a_failure_and_is_tried_again() -> eventpy::Result<()> {
+    alone("a_restart_that_is_refused_is_a_failure_and_is_tried_again", || {
+        let pause = Duration::from_millis(10);
+        let restart = Restart::on_failure().backoff(pause, pause).limit(100, WATCHDOG);
+        let options = DispatcherOptions::default().restart(restart);
+        let mut manager = EventDispatchManager::new().dispatcher_with(Beacon::flashing(1), options);
+        let failures = note(&mut manager, DispatcherFailed::clone);
+        let restarts = note(&mut manager, |restarted: &DispatcherRestarted| restarted.restarts);
+        let flashes = note(&mut manager, |flash: &Flash| flash.number);
+        manager.deploy_dispatchers()?;
+        pump_until(&mut manager, |_| flashes.len() == 1)?;
+        signal_child(pid_of(&manager, 0), Signal::KILL);
+        pump_until(&mut manager, |_| failures.len() == 1)?;
+        let usual = getrlimit(Resource::Nofile).current.unwrap_or(1024);
+        limit_descriptors(first_free_descriptor()?);
+        let pumped = pump_until(&mut manager, |_| failures.len() == 3);
+        limit_descriptors(usual);
+        pumped?;
+        for (failure, says) in failures.take().iter().zip(["SIGKILL", DESCRIPTORS, DESCRIPTORS]) {
+            assert!(failure.reason.contains(says) && failure.will_restart, "{failure}");
+        }
+        assert_eq!(restarts.len(), 0);
+        pump_until(&mut manager, |_| flashes.len() == 2)?;
+        assert_eq!(restarts.take(), [1]);
+        let report = manager.end_dispatchers()?;
+        assert!(report.is_clean(), "{report}");
+        Ok(())
+    })
+}
+
+#[eventpy::test]
+fn the_limit_of_file_sizes_is_named() -> eventpy::Result<()> {
+    alone("the_limit_of_file_sizes_is_named", || {
+        let before = Holdings::now();
+        let limit = Rlimit { current: Some(200_000), ..getrlimit(Resource::Fsize) };
+        setrlimit(Resource::Fsize, limit)?;
+        let mut manager = EventDispatchManager::new().dispatcher(Beacon::flashing(0));
+        let error = manager.deploy_dispatchers().expect_err("a ring is larger");
+        assert_eq!(error.kind(), ErrorKind::System, "{error}");
+        assert!(error.to_string().contains("`ulimit -f`"), "{error}");
+        before.assert_nothing_added();
+        // A ring that is small enough, and an event that is not.
+        let (mut manager, flashes) =
+            self::manager(Beacon { times: 1, bytes: 300_000, after: None });
+        let failures = note(&mut manager, DispatcherFailed::to_string);
+        manager.deploy_dispatchers()?;
+        pump_until(&mut manager, |manager| has_ended(manager, 0))?;
+        let [failure] = &failures.take()[..] else { panic!("one failure is told") };
+        assert!(failure.contains("event `Flash` of 300"), "{failure}");
+        assert!(failure.contains("File too large"), "{failure}");
+        assert_eq!(flashes.len(), 0);
         Ok(())
     })
 }
