@@ -95,10 +95,10 @@ struct Load {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 enum Weight {
     /// An event of so many bytes.
-    OfAnEvent(usize),
-    OfNothing,
+    Event(usize),
+    Nothing,
     /// All memory there is.
-    OfItself,
+    Itself,
 }
 
 /// Sends three light events and then does what is too much.
@@ -125,9 +125,9 @@ impl EventDispatcher for Carrier {
             emitter.emit(Load { bytes: vec![1; 10] })?;
         } else {
             match self.too_much {
-                Weight::OfAnEvent(len) => emitter.emit(Load { bytes: vec![1; len] })?,
-                Weight::OfNothing => wait_for_end(emitter),
-                Weight::OfItself => {}
+                Weight::Event(len) => emitter.emit(Load { bytes: vec![1; len] })?,
+                Weight::Nothing => wait_for_end(emitter),
+                Weight::Itself => {}
             }
         }
         carried.push(vec![1; 1 << 20]);
@@ -158,7 +158,7 @@ fn failure_of(too_much: Weight) -> eventpy::Result<DispatcherFailed> {
 fn a_ring_that_is_too_large_for_it_is_an_error_of_the_deployment() -> eventpy::Result<()> {
     in_a_control_group("a_ring_that_is_too_large_for_it_is_an_error_of_the_deployment", || {
         let before = Holdings::now();
-        let (mut manager, _) = manager(Weight::OfItself, 1 << 26);
+        let (mut manager, _) = manager(Weight::Itself, 1 << 26);
         let error = manager.deploy_dispatchers().expect_err("there is less memory");
         assert_eq!(error.kind(), ErrorKind::System, "{error}");
         for part in ["`Carrier`", "cannot reserve shared memory", "control group", "buffer_bytes"] {
@@ -174,7 +174,7 @@ fn a_ring_that_is_too_large_for_it_is_an_error_of_the_deployment() -> eventpy::R
 fn an_event_that_is_too_large_for_it_is_a_failure() -> eventpy::Result<()> {
     in_a_control_group("an_event_that_is_too_large_for_it_is_a_failure", || {
         let before = Holdings::now();
-        let failure = failure_of(Weight::OfAnEvent(TOO_LARGE))?;
+        let failure = failure_of(Weight::Event(TOO_LARGE))?;
         assert!(failure.reason.contains("that the control group"), "{failure}");
         before.assert_nothing_added();
         Ok(())
@@ -185,7 +185,7 @@ fn an_event_that_is_too_large_for_it_is_a_failure() -> eventpy::Result<()> {
 fn a_dispatcher_that_is_killed_for_memory_is_a_failure() -> eventpy::Result<()> {
     in_a_control_group("a_dispatcher_that_is_killed_for_memory_is_a_failure", || {
         let before = Holdings::now();
-        let failure = failure_of(Weight::OfItself)?;
+        let failure = failure_of(Weight::Itself)?;
         for part in ["SIGKILL", "when memory runs out"] {
             assert!(failure.to_string().contains(part), "{part:?} is not in: {failure}");
         }
@@ -203,7 +203,7 @@ fn a_dispatcher_that_can_not_be_killed_is_given_up() -> eventpy::Result<()> {
         println!("not run: no control group that freezes can be made here");
         return Ok(());
     }
-    let (mut manager, loads) = manager(Weight::OfNothing, 1 << 16);
+    let (mut manager, loads) = manager(Weight::Nothing, 1 << 16);
     manager.deploy_dispatchers()?;
     pump_until(&mut manager, |_| loads.len() == 3)?;
     let pid = pid_of(&manager, 0);
