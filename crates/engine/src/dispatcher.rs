@@ -272,6 +272,8 @@ impl Dispatcher {
                     self.blame(self.phase(), format!("its process closed its command socket and did not end within {limit:?} of that"));
                 }
                 self.signal(Signal::TERM);
+                // One that somebody has stopped could not run its `finish`.
+                self.signal(Signal::CONT);
                 self.set_ending(Step::Terminated, now);
             }
             Life::Ending { step: Step::Terminated, deadline } if now >= deadline => {

@@ -360,9 +360,7 @@ ways_to_end! {
             wait_until("its process is stopped", || is_stopped(pid));
             Ok(())
         })
-        .options(impatient())
-        .fails(Exit::Signal(9), "did not end within 20ms")
-        .without_finish();
+        .options(options().end_timeout(Duration::from_secs(1)));
 }
 
 fn impatient() -> DispatcherOptions {
@@ -783,6 +781,31 @@ impl Fate {
         diary("manager").write("ready")?;
         (self.meet)(manager)
     }
+}
+
+#[eventpy::test]
+fn a_worker_that_is_stopped_finishes_when_its_manager_is_killed() -> eventpy::Result<()> {
+    if support::part().is_some() {
+        let diary = |name: &str| Diary::new(&folder(), name);
+        let worker = Worker { diary: diary("beat"), work: Work::Beat };
+        let mut manager = EventDispatchManager::new().dispatcher_with(worker, options());
+        manager.deploy_dispatchers()?;
+        wait_for_sent(&manager, 0, 1);
+        let pid = pid_of(&manager, 0);
+        it_is_sent(&manager, Signal::STOP);
+        wait_until("its process is stopped", || is_stopped(pid));
+        diary("manager").write("ready")?;
+        stay()
+    }
+    let folder = tempfile::tempdir()?;
+    let diary = |name: &str| Diary::new(folder.path(), name);
+    let test = "a_worker_that_is_stopped_finishes_when_its_manager_is_killed";
+    let mut companion = Companion::start_in(folder.path(), test, "manager");
+    wait_until("its worker is stopped", || diary("manager").count("ready") > 0);
+    companion.kill();
+    companion.wait_until_gone();
+    assert_eq!(diary("beat").count("finish"), 1);
+    Ok(())
 }
 
 /// However far a manager has come with its deployment: a worker that was through its `init` has its

@@ -22,6 +22,7 @@ use std::time::Duration;
 use eventpy_ring::{ColdFence, EventBell, HotFence};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::SocketType;
+use rustix::process::Signal;
 
 use crate::aside::Aside;
 use crate::control::{Control, Received};
@@ -189,6 +190,8 @@ where
         return Ok(0);
     };
     name_this_process(&setup.name);
+    // Stopped, it would not see that its manager is gone.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::CONT));
     let payload = eventpy_ring::unpack(descriptors.payload, setup.payload_bytes as usize)?;
     let assignment = Assignment { name: setup.name.clone(), payload };
     let barriers = eventpy_ring::register_for_barriers() == ColdFence::Everywhere && setup.barriers;
