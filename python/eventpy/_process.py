@@ -7,8 +7,9 @@ are imported instead of the modules around them.
 
 from __future__ import annotations
 
+import os
 import sys
-from _signal import SIG_DFL, SIGINT, SIGTERM, siginterrupt, signal
+from _signal import SIG_DFL, SIGINT, SIGTERM, getsignal, siginterrupt, signal
 
 from eventpy import _eventpy
 from eventpy._errors import Interruption, OptionError
@@ -51,6 +52,7 @@ def main() -> None:
     # that of SIGINT does nothing, because only the manager decides.
     signal(SIGTERM, _on_sigterm)
     signal(SIGINT, SIG_DFL)
+    os.register_at_fork(after_in_child=_leave_signals_alone)
     _eventpy.run_dispatcher(_load, _locate)
     sys.exit("eventpy: this process was not started by a manager")
 
@@ -58,6 +60,12 @@ def main() -> None:
 def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
     if _eventpy.interrupt():
         raise Interruption
+
+
+def _leave_signals_alone() -> None:
+    """In a process that the dispatcher's code forked off, SIGTERM ends that process."""
+    if getsignal(SIGTERM) is _on_sigterm:
+        signal(SIGTERM, SIG_DFL)
 
 
 def _load(payload: bytes) -> tuple[EventDispatcher, list[type[Event]], bool]:

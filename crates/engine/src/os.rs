@@ -1,8 +1,11 @@
 //! The operating-system calls of the engine that need more than a safe wrapper.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::net::SendFlags;
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -54,6 +57,22 @@ pub(crate) fn holding_signals_back<T>(start: impl FnOnce() -> T) -> T {
 /// Lets SIGTERM and the terminal's signals through to this thread, whatever it has inherited.
 pub(crate) fn let_signals_through() {
     mask_endings(libc::SIG_UNBLOCK);
+}
+
+/// Handles a signal: all it does is to write to `wake`, if that is given. In a copy that is forked off
+/// this process, the signal does what it does by default: the copy shares the other end of `wake`.
+pub(crate) fn handle_signal(signal: libc::c_int, wake: Option<UnixStream>) -> io::Result<()> {
+    // Not the count of forks, which the copy raises a moment after it has begun.
+    let process = std::process::id();
+    let handler = move || {
+        if std::process::id() != process {
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        } else if let Some(wake) = &wake {
+            let _ = rustix::net::send(wake, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+    };
+    // SAFETY: the handler makes system calls alone, and a function made for signal handlers.
+    unsafe { signal_hook::low_level::register(signal, handler) }.map(drop)
 }
 
 /// Whether this process ignores a signal.

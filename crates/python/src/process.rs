@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use eventpy_engine::child::{self, Assignment, Emitter, Face, Failure, Interrupter, Source};
+use pyo3::exceptions::PySystemExit;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
@@ -83,6 +84,11 @@ pub(crate) fn wait(py: Python<'_>, seconds: f64) -> PyResult<bool> {
     let slept = py.detach(|| ending.wait(time, handle_signals))?;
     py.check_signals()?;
     Ok(slept)
+}
+
+/// Whether the dispatcher's code forked this process off.
+fn is_forked_copy() -> bool {
+    ENDING.get().is_some_and(Interrupter::is_forked_copy)
 }
 
 fn ending() -> PyResult<&'static Interrupter> {
@@ -200,6 +206,10 @@ fn send_pending_logs(py: Python<'_>) -> PyResult<()> {
 /// An exception in words: a sentence and the traceback.
 #[cold]
 fn failure(py: Python<'_>, error: &PyErr, doing: &str) -> Failure {
+    if is_forked_copy() && error.is_instance_of::<PySystemExit>(py) {
+        // Ends this process.
+        error.print(py);
+    }
     let is_ending = error.is_instance_of::<Interruption>(py);
     // With its traceback, which a bare value does not have before CPython 3.12.
     let value = error.clone_ref(py).into_value(py);

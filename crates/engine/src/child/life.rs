@@ -52,7 +52,11 @@ pub(super) fn run(
     status: &Status,
 ) -> i32 {
     note_panics();
-    if let Err(failure) = guarded(|| source.init(&mut emitter)) {
+    let initialised = guarded(|| source.init(&mut emitter));
+    if status.is_forked_copy() {
+        return end_copy(initialised);
+    }
+    if let Err(failure) = initialised {
         report_failure(control, Phase::Init, failure);
         return 1;
     }
@@ -61,6 +65,9 @@ pub(super) fn run(
     while !status.is_ending() {
         emitter.begin_update();
         let updated = guarded(|| source.update(&mut emitter));
+        if status.is_forked_copy() {
+            return end_copy(updated);
+        }
         emitter.end_update();
         match updated {
             Ok(()) => {}
@@ -75,6 +82,9 @@ pub(super) fn run(
     let start = Instant::now();
     emitter.begin_finish();
     let finished = guarded(|| source.finish(&mut emitter));
+    if status.is_forked_copy() {
+        return end_copy(finished);
+    }
     emitter.publish();
     match finished {
         Err(failure) if !failure.is_ending => {
@@ -86,6 +96,18 @@ pub(super) fn run(
         }
     }
     i32::from(failed)
+}
+
+/// The dispatcher's code forked this process off and came back here in it. It is no dispatcher: it
+/// ends as a program does, and the manager hears nothing of it.
+fn end_copy(result: Result<(), Failure>) -> i32 {
+    if let Err(failure) = &result {
+        eprintln!(
+            "eventpy: in a process that was forked from the dispatcher's: {}\n{}",
+            failure.reason, failure.traceback
+        );
+    }
+    i32::from(result.is_err())
 }
 
 fn report_failure(control: &Control, phase: Phase, failure: Failure) {

@@ -107,6 +107,12 @@ impl Interrupter {
         slept
     }
 
+    /// Whether the dispatcher's code forked this process off. Such a copy can't end the dispatcher.
+    #[inline]
+    pub fn is_forked_copy(&self) -> bool {
+        self.0.is_forked_copy()
+    }
+
     /// Whether the dispatcher is in `update`, where an interruption may reach the user's code.
     pub fn is_updating(&self) -> bool {
         self.0.is_updating()

@@ -9,9 +9,11 @@ use eventpy_ring::{Bell, EventBell};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
+use crate::os;
 use crate::space;
 use crate::waiter::{LONGEST_WAIT, timespec};
 
+/// The bells are shared with copies that the dispatcher's code forks off, so those must not ring them.
 pub(crate) struct Status {
     ending: AtomicBool,
     urgent: AtomicBool,
@@ -30,6 +32,8 @@ pub(crate) struct Status {
     update_since: AtomicU64,
     updates: AtomicU64,
     start: Instant,
+    /// To notice that this process is a forked copy.
+    forks: u32,
 }
 
 /// Why a wait for room was over.
@@ -54,17 +58,30 @@ impl Status {
             update_since: AtomicU64::new(0),
             updates: AtomicU64::new(0),
             start: Instant::now(),
+            forks: os::fork_count(),
         })
+    }
+
+    /// Whether the dispatcher's code forked this process off.
+    #[inline]
+    pub(crate) fn is_forked_copy(&self) -> bool {
+        self.forks != os::fork_count_again()
     }
 
     /// The dispatcher is to end after the current update.
     pub(crate) fn end(&self) {
+        if self.is_forked_copy() {
+            return;
+        }
         self.ending.store(true, Ordering::Release);
         self.ended.ring();
     }
 
     /// SIGTERM: the dispatcher is to end, and the current update need not get its events through.
     pub(crate) fn interrupt(&self) {
+        if self.is_forked_copy() {
+            return;
+        }
         self.urgent.store(true, Ordering::Release);
         // Before the bell: whoever it wakes finds that the dispatcher is to end.
         self.end();
@@ -112,8 +129,11 @@ impl Status {
             }
             let mut ended = [PollFd::new(&self.ended, PollFlags::IN)];
             let left = left.map(|left| timespec(left.min(LONGEST_WAIT)));
-            if rustix::event::poll(&mut ended, left.as_ref()) == Err(Errno::INTR) {
-                on_signal()?;
+            match rustix::event::poll(&mut ended, left.as_ref()) {
+                Err(Errno::INTR) => on_signal()?,
+                // Only a forked copy has not heard of it before.
+                Ok(1) => self.ending.store(true, Ordering::Release),
+                _ => {}
             }
         }
         Ok(false)

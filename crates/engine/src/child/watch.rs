@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -27,9 +26,9 @@ const LOCATE_TIMEOUT: Duration = Duration::from_secs(1);
 /// the signal, is not passed on to programs that are started; they ignore the hang-up if this
 /// program was started so, as by `nohup`.
 pub(crate) fn ignore_the_terminal() -> io::Result<()> {
-    signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?;
+    os::handle_signal(SIGINT, None)?;
     if !os::is_ignored(SIGHUP) {
-        signal_hook::flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
+        os::handle_signal(SIGHUP, None)?;
     }
     Ok(())
 }
@@ -44,7 +43,7 @@ pub(crate) fn start(
 ) -> io::Result<()> {
     let (signalled, handler) = UnixStream::pair()?;
     let handler = if face.handle_sigterm {
-        signal_hook::low_level::pipe::register(SIGTERM, handler)?;
+        os::handle_signal(SIGTERM, Some(handler))?;
         None
     } else {
         Some(handler)

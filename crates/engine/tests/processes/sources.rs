@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use eventpy_engine::ErrorKind;
 use eventpy_engine::child::{Assignment, Emitter, Failure, Source};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 
 const NUMBER: u16 = 1;
 const TEXT: u16 = 2;
@@ -22,7 +23,7 @@ pub fn load(assignment: &Assignment) -> Result<Box<dyn Source>, String> {
 
 type Update = fn(&mut Scripted, &mut Emitter) -> Result<(), Failure>;
 
-const KINDS: [(&str, Update); 14] = [
+const KINDS: [(&str, Update); 15] = [
     ("count", count),
     ("count_and_stay", count_and_stay),
     ("sizes", sizes),
@@ -37,6 +38,7 @@ const KINDS: [(&str, Update); 14] = [
     ("slow_finish", idle),
     ("large_finish", idle),
     ("finish_file", idle),
+    ("fork", fork),
 ];
 
 /// One step of an update is told by a function, the rest by the name.
@@ -154,6 +156,44 @@ fn hang(_: &mut Scripted, _: &mut Emitter) -> Result<(), Failure> {
     loop {
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Forks a copy for each word of the payload, and sends what became of it.
+fn fork(source: &mut Scripted, emitter: &mut Emitter) -> Result<(), Failure> {
+    let Some(word) = source.payload.split(' ').nth(source.step as usize) else {
+        emitter.end();
+        return Ok(());
+    };
+    source.step += 1;
+    // SAFETY: this process has no thread that holds a lock at this time.
+    let pid = unsafe { libc::fork() };
+    let Some(copy) = Pid::from_raw(pid) else {
+        return in_copy(word, emitter);
+    };
+    if word == "terminate" {
+        kill_process(copy, Signal::TERM).map_err(|error| failure(&error.to_string()))?;
+    }
+    let status = rustix::process::waitpid(Some(copy), WaitOptions::empty());
+    let status = status.expect("it can be waited for").expect("it was waited for").1;
+    // By now the watcher has heard whatever there is to hear.
+    emitter.wait(Duration::from_millis(50));
+    let text = match status.terminating_signal() {
+        Some(signal) => format!("{word}: signal {signal}"),
+        None => format!("{word}: exit {}", status.exit_status().unwrap_or_default()),
+    };
+    send(emitter, TEXT, text.as_bytes())
+}
+
+fn in_copy(word: &str, emitter: &mut Emitter) -> Result<(), Failure> {
+    match word {
+        "terminate" => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
+        "end" => emitter.end(),
+        "fail" => return Err(failure("a copy fails")),
+        _ => {}
+    }
+    Ok(())
 }
 
 fn send(emitter: &mut Emitter, type_id: u16, payload: &[u8]) -> Result<(), Failure> {
