@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pickle import dumps, loads
 
 from eventpy import _eventpy
@@ -43,9 +44,17 @@ class ShippingHandler(logging.Handler):
 def install(dispatcher: str, level: int | None) -> None:
     """Sends all records of this process to the manager, from its root logger's level on."""
     root = logging.getLogger()
-    root.addHandler(ShippingHandler(dispatcher))
+    handler = ShippingHandler(dispatcher)
+    root.addHandler(handler)
+    os.register_at_fork(after_in_child=lambda: _ship_no_more(handler))
     if level is not None:
         root.setLevel(level)
+
+
+def _ship_no_more(handler: logging.Handler) -> None:
+    """A process that the dispatcher's code forked off logs as one without a configuration."""
+    logging.getLogger().removeHandler(handler)
+    _pending.clear()
 
 
 def send_pending() -> None:

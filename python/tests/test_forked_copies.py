@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from typing import Any
 
 import pytest
 
-from eventpy import DispatcherEnded, EventDispatcher, EventDispatchManager
-from pumping import everything, pump_until
+from eventpy import DispatcherEnded, Event, EventDispatcher, EventDispatchManager, StateError
+from pumping import everything, pump_until, wait_until
 from sources import Number, Text
 
 FORK = multiprocessing.get_context("fork")
@@ -21,12 +23,18 @@ FORK = multiprocessing.get_context("fork")
 HEARING = 0.1
 
 
+class Flooding(Event):
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 class Forks(EventDispatcher):
     """Forks in its first update and sends what became of the copies; then three numbers."""
 
     def __init__(self, how: str) -> None:
-        super().__init__(Number, Text)
+        super().__init__(Number, Text, Flooding, buffer_bytes=4096)
         self.how = how
+        self.sent = 0
 
     def init(self) -> Any:
         warnings.simplefilter("ignore")  # CPython 3.12 does not like forks beside threads
@@ -89,6 +97,29 @@ class Forks(EventDispatcher):
     def that_raises(self) -> int | None:
         return self.fork_and(lambda: 1 // 0)
 
+    def that_sends(self) -> int | None:
+        return self.fork_and(self.expect_refusals)
+
+    def that_sends_while_a_thread_waits_for_room(self) -> int | None:
+        flood = threading.Thread(target=self.flood)
+        flood.start()
+        while self.sent < 4096 // 32:
+            time.sleep(0.001)
+        outcome = self.fork_and(self.expect_refusals)
+        if outcome is not None:
+            flood.join()
+        return outcome
+
+    def flood(self) -> None:
+        for number in range(1000):
+            self.emit(Flooding(number))
+            self.sent = number
+
+    def expect_refusals(self) -> None:
+        with pytest.raises(StateError, match="forked from the dispatcher's"):
+            self.emit(Number(-1))
+        logging.getLogger("of a copy").warning("not sent")
+
     def fork_and(self, act: Any) -> int | None:
         """How a copy exited that acted; None in that copy itself."""
         copy = os.fork()
@@ -114,9 +145,21 @@ def test_a_copy_does_what_any_process_does(how: str, outcome: str) -> None:
     _check(how, outcome)
 
 
-@pytest.mark.parametrize("how", ["that ends", "that returns"])
+@pytest.mark.parametrize("how", ["that ends", "that returns", "that sends"])
 def test_a_copy_is_no_dispatcher(how: str) -> None:
     _check(how, "0")
+
+
+def test_a_copy_is_refused_also_when_another_thread_was_sending() -> None:
+    collector = everything()
+    manager = EventDispatchManager(Forks("that sends while a thread waits for room"), collector)
+    manager.deploy_dispatchers()
+    wait_until(lambda: manager.stats()["Forks"].queued_bytes > 4096 - 64)
+    time.sleep(HEARING)
+    pump_until(manager, lambda: collector.is_over)
+    assert [event.number for event in collector.of(Flooding)] == [*range(1000)]
+    assert collector.texts == ["0", "finished"]
+    assert manager.end_dispatchers().is_clean
 
 
 def _check(how: str, outcome: str) -> None:

@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
-use crate::error::{Interruption, StateError};
+use crate::error::{Interruption, StateError, raise};
 use crate::options;
 use crate::outbox;
 
@@ -86,8 +86,14 @@ pub(crate) fn wait(py: Python<'_>, seconds: f64) -> PyResult<bool> {
     Ok(slept)
 }
 
+/// Refuses a process that the dispatcher's code forked off.
+#[inline]
+pub(crate) fn check_is_no_copy() -> PyResult<()> {
+    ENDING.get().map_or(Ok(()), |ending| ending.check_is_no_copy().map_err(raise))
+}
+
 /// Whether the dispatcher's code forked this process off.
-fn is_forked_copy() -> bool {
+pub(crate) fn is_forked_copy() -> bool {
     ENDING.get().is_some_and(Interrupter::is_forked_copy)
 }
 

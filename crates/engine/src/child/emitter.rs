@@ -108,11 +108,11 @@ impl Emitter {
     ///
     /// # Errors
     /// [`ErrorKind::Event`] for an undeclared type or an event beyond the budget,
-    /// [`ErrorKind::Ended`] after SIGTERM, unless in `finish`, [`ErrorKind::ManagerGone`] when the
+    /// [`ErrorKind::State`] in a copy that the dispatcher's code forked off, [`ErrorKind::Ended`] after SIGTERM, unless in `finish`, [`ErrorKind::ManagerGone`] when the
     /// manager's process is gone, [`ErrorKind::System`] when there is no memory for a large event.
     #[inline]
     pub fn reserve(&mut self, type_id: u16, least: usize) -> Result<Option<Slot<'_>>, Error> {
-        if self.status.is_ending() {
+        if self.status.is_ending() || self.status.is_forked_copy() {
             self.check_may_send()?;
         }
         if usize::from(type_id).wrapping_sub(1) >= self.types.len() {
@@ -148,6 +148,7 @@ impl Emitter {
         let event_type = self.types.get_mut(usize::from(type_id).wrapping_sub(1));
         if let Some(event_type) = event_type
             && !self.status.is_ending()
+            && !self.status.is_forked_copy()
             && payload.len() <= self.producer.max_record_bytes()
             && self.producer.push(type_id, payload).is_ok()
         {
@@ -225,7 +226,8 @@ impl Emitter {
     }
 
     pub(super) fn publish(&mut self) {
-        if self.producer.has_unpublished() {
+        // What a copy has of a batch, the dispatcher publishes.
+        if self.producer.has_unpublished() && !self.status.is_forked_copy() {
             self.producer.publish();
         }
     }
@@ -238,6 +240,7 @@ impl Emitter {
 
     #[cold]
     fn check_may_send(&self) -> Result<(), Error> {
+        self.status.check_is_no_copy()?;
         if self.status.is_orphaned() {
             return Err(manager_gone());
         }

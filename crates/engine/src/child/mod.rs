@@ -113,6 +113,13 @@ impl Interrupter {
         self.0.is_forked_copy()
     }
 
+    /// # Errors
+    /// [`ErrorKind::State`] in a copy that the dispatcher's code forked off: it can't send.
+    #[inline]
+    pub fn check_is_no_copy(&self) -> Result<(), Error> {
+        self.0.check_is_no_copy()
+    }
+
     /// Whether the dispatcher is in `update`, where an interruption may reach the user's code.
     pub fn is_updating(&self) -> bool {
         self.0.is_updating()

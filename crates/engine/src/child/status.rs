@@ -9,6 +9,7 @@ use eventpy_ring::{Bell, EventBell};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
+use crate::error::{Error, ErrorKind};
 use crate::os;
 use crate::space;
 use crate::waiter::{LONGEST_WAIT, timespec};
@@ -66,6 +67,12 @@ impl Status {
     #[inline]
     pub(crate) fn is_forked_copy(&self) -> bool {
         self.forks != os::fork_count_again()
+    }
+
+    /// A copy shares the ring, of which it knows less and less.
+    #[inline]
+    pub(crate) fn check_is_no_copy(&self) -> Result<(), Error> {
+        if self.is_forked_copy() { Err(forked()) } else { Ok(()) }
     }
 
     /// The dispatcher is to end after the current update.
@@ -146,19 +153,17 @@ impl Status {
             let mut descriptors = [
                 PollFd::new(space, PollFlags::IN),
                 PollFd::new(&self.abandoned, PollFlags::IN),
-                // A copy that the dispatcher's code forked off has no watcher to ring.
-                PollFd::new(&self.manager, PollFlags::IN),
                 PollFd::new(&self.interrupted, PollFlags::IN),
             ];
-            let watched = if patient { 3 } else { 4 };
+            let watched = if patient { 2 } else { 3 };
             if rustix::event::poll(&mut descriptors[..watched], None).is_err() {
                 continue;
             }
             // The manager has closed its end: it reads no more.
             let hung_up = descriptors[0].revents().contains(PollFlags::HUP);
-            let [room, abandoned, manager, interrupted] =
+            let [room, abandoned, interrupted] =
                 descriptors.map(|descriptor| !descriptor.revents().is_empty());
-            if hung_up || abandoned || manager {
+            if hung_up || abandoned {
                 return Waited::ManagerGone;
             }
             if room {
@@ -206,4 +211,13 @@ impl Status {
     fn now(&self) -> u64 {
         self.start.elapsed().as_micros() as u64
     }
+}
+
+#[cold]
+fn forked() -> Error {
+    Error::new(
+        ErrorKind::State,
+        "cannot send an event: this process was forked from the dispatcher's; only the dispatcher's \
+         own process can send, so hand it what is to be sent",
+    )
 }

@@ -285,14 +285,15 @@ fn sigterm_runs_finish() {
 }
 
 fn a_copy_that_a_dispatcher_forks_off_is_none() {
-    let mut engine = deploy([spec("fork", "terminate end return fail")]);
+    let mut engine = deploy([spec("fork", "terminate end send return fail")]);
     let mut events = pump_until(&mut engine, is_over);
     assert_eq!(events.pop(), Some(Event::Ended), "{events:?}");
     let texts = events.into_iter().map(|event| match event {
         Event::Record(_, payload) => String::from_utf8(payload).expect("it is text"),
         event => panic!("{event:?}"),
     });
-    let expected = ["terminate: signal 15", "end: exit 0", "return: exit 0", "fail: exit 1"];
+    let expected =
+        ["terminate: signal 15", "end: exit 0", "send: exit 0", "return: exit 0", "fail: exit 1"];
     assert_eq!(texts.collect::<Vec<_>>(), expected);
     assert!(end(&mut engine).1.is_clean());
 }

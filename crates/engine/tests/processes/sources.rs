@@ -190,6 +190,14 @@ fn in_copy(word: &str, emitter: &mut Emitter) -> Result<(), Failure> {
             std::thread::sleep(Duration::from_secs(1));
         },
         "end" => emitter.end(),
+        "send" => {
+            let refused = [emitter.send(NUMBER, b"from a copy"), emitter.send(TEXT, &[0; 100_000])];
+            assert!(refused.iter().all(|sent| {
+                sent.as_ref().is_err_and(|error| {
+                    error.kind() == ErrorKind::State && error.to_string().contains("forked from")
+                })
+            }));
+        }
         "fail" => return Err(failure("a copy fails")),
         _ => {}
     }
