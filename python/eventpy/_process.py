@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from _signal import SIG_DFL, SIGINT, SIGTERM, getsignal, siginterrupt, signal
+from _thread import get_ident
 
 from eventpy import _eventpy
 from eventpy._errors import Interruption, OptionError
@@ -53,7 +54,8 @@ def main() -> None:
     signal(SIGTERM, _on_sigterm)
     signal(SIGINT, SIG_DFL)
     os.register_at_fork(after_in_child=_leave_signals_alone)
-    _eventpy.run_dispatcher(_load, _locate)
+    dispatchers_thread = get_ident()
+    _eventpy.run_dispatcher(_load, lambda: _locate(dispatchers_thread))
     sys.exit("eventpy: this process was not started by a manager")
 
 
@@ -168,13 +170,11 @@ def describe(error: BaseException) -> tuple[str, str]:
     return sentence, "".join(traceback.format_exception(kind, error, error.__traceback__))
 
 
-def _locate() -> str:
-    """Where the main thread is. Called in another one."""
-    import threading
+def _locate(thread: int) -> str:
+    """Where a thread is. Called in another one, which `threading` may take for the main thread."""
     import traceback
 
-    main_thread = threading.main_thread().ident
-    frame = sys._current_frames().get(main_thread or 0)
+    frame = sys._current_frames().get(thread)
     return "" if frame is None else "".join(traceback.format_stack(frame))
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +20,9 @@ from eventpy import (
 )
 from pumping import Collector, everything, pump_until
 from sources import Dies, Hangs, Number, Raises, Text, Unpicklable, WrongInit
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -95,6 +102,41 @@ def test_an_update_that_hangs_is_a_failure_with_its_place() -> None:
     assert "hang_here" in failed.traceback
     assert "time.sleep(0.01)" in failed.traceback
     assert collector.numbers == [1], "finish ran"
+
+
+def test_the_place_of_a_hang_is_told_of_a_program_that_imports_nothing(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(BARE_PROGRAM))
+    result = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "in hang_here" in result.stdout, result.stdout
+    assert "in _locate" not in result.stdout
+
+
+BARE_PROGRAM = """
+    import eventpy
+
+    class Hangs(eventpy.EventDispatcher):
+        def __init__(self):
+            super().__init__(eventpy.Event, update_timeout=0.2, end_timeout=0.5)
+
+        def update(self):
+            self.hang_here()
+
+        def hang_here(self):
+            while True:
+                pass
+
+        def finish(self): ...
+
+    if __name__ == "__main__":
+        with eventpy.EventDispatchManager(Hangs()) as manager:
+            try:
+                manager.run(duration=30)
+            except eventpy.DispatcherError as error:
+                print(error)
+"""
 
 
 def test_an_event_that_cannot_be_pickled_is_named() -> None:
