@@ -191,9 +191,8 @@ impl Emitter {
     /// Sleeps; false when the dispatcher is to end, which cuts the sleep short.
     pub fn wait(&mut self, time: Duration) -> bool {
         self.publish();
-        self.status.pause_update();
-        let Ok(slept) = self.status.sleep(time, || Ok::<(), Infallible>(()));
-        self.resume_update();
+        let sleep = || self.status.sleep(time, || Ok::<(), Infallible>(()));
+        let Ok(slept) = self.status.waiting(sleep);
         slept
     }
 
@@ -217,7 +216,9 @@ impl Emitter {
 
     pub(super) fn end_update(&mut self) {
         self.status.set_updating(false);
-        self.status.pause_update();
+        if self.timed {
+            self.status.end_update();
+        }
         self.end_batch();
     }
 
@@ -229,12 +230,6 @@ impl Emitter {
         // What a copy has of a batch, the dispatcher publishes.
         if self.producer.has_unpublished() && !self.status.is_forked_copy() {
             self.producer.publish();
-        }
-    }
-
-    fn resume_update(&self) {
-        if self.timed && !self.finishing {
-            self.status.resume_update();
         }
     }
 
@@ -336,12 +331,11 @@ impl Emitter {
         if !announce(&mut self.producer) {
             return Ok(());
         }
-        self.status.pause_update();
         let (status, space, finishing) = (&self.status, &self.space, self.finishing);
         let mut waited = Waited::Room;
-        (self.pause)(&mut || waited = status.wait_for(space, finishing));
+        let mut wait = || waited = status.wait_for(space, finishing);
+        status.waiting(|| (self.pause)(&mut wait));
         self.producer.stay_awake();
-        self.resume_update();
         match waited {
             Waited::Room => Ok(()),
             Waited::Interrupted => Err(interrupted()),

@@ -98,13 +98,7 @@ impl Interrupter {
         time: Duration,
         on_signal: impl FnMut() -> Result<(), E>,
     ) -> Result<bool, E> {
-        let timed = self.0.update_in_progress().is_some();
-        self.0.pause_update();
-        let slept = self.0.sleep(time, on_signal);
-        if timed {
-            self.0.resume_update();
-        }
-        slept
+        self.0.waiting(|| self.0.sleep(time, on_signal))
     }
 
     /// Whether the dispatcher's code forked this process off. Such a copy can't end the dispatcher.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use eventpy_ring::{Bell, EventBell};
@@ -28,11 +29,15 @@ pub(crate) struct Status {
     abandoned: EventBell,
     /// The manager's process: readable once it is gone.
     manager: OwnedFd,
-    /// When the update began, in microseconds after `start`, plus one; 0 outside of an update and
-    /// while it waits in its emitter.
+    /// When the update began, in microseconds after `start`, plus one and what it has waited since;
+    /// 0 outside of an update and while it waits.
     update_since: AtomicU64,
+    /// What the update had worked when it began to wait, in microseconds.
+    worked: AtomicU64,
     updates: AtomicU64,
     start: Instant,
+    /// Whose waits are those of the update.
+    thread: ThreadId,
     /// To notice that this process is a forked copy.
     forks: u32,
 }
@@ -57,8 +62,10 @@ impl Status {
             abandoned: EventBell::new()?,
             manager,
             update_since: AtomicU64::new(0),
+            worked: AtomicU64::new(0),
             updates: AtomicU64::new(0),
             start: Instant::now(),
+            thread: std::thread::current().id(),
             forks: os::fork_count(),
         })
     }
@@ -179,7 +186,14 @@ impl Status {
     /// An update begins.
     pub(crate) fn begin_update(&self) {
         self.updates.fetch_add(1, Ordering::Relaxed);
+        self.worked.store(0, Ordering::Relaxed);
         self.resume_update();
+    }
+
+    /// The update is over.
+    pub(crate) fn end_update(&self) {
+        self.update_since.store(0, Ordering::Relaxed);
+        self.worked.store(0, Ordering::Relaxed);
     }
 
     /// An update begins or is over; also without a time limit.
@@ -191,21 +205,37 @@ impl Status {
         self.updating.load(Ordering::Acquire)
     }
 
-    /// The update goes on after a wait in its emitter.
-    pub(crate) fn resume_update(&self) {
-        self.update_since.store(self.now() + 1, Ordering::Relaxed);
+    /// Waits within an update, which does not count as work.
+    pub(crate) fn waiting<R>(&self, wait: impl FnOnce() -> R) -> R {
+        let is_timed = self.update_since.load(Ordering::Relaxed) != 0
+            && self.thread == std::thread::current().id();
+        if !is_timed {
+            return wait();
+        }
+        self.pause_update();
+        let waited = wait();
+        self.resume_update();
+        waited
     }
 
-    /// The update is over, or waits in its emitter.
-    pub(crate) fn pause_update(&self) {
+    fn pause_update(&self) {
+        let since = self.update_since.load(Ordering::Relaxed);
+        self.worked.store((self.now() + 1).saturating_sub(since), Ordering::Relaxed);
         self.update_since.store(0, Ordering::Relaxed);
     }
 
-    /// How long the current update has been at work without a wait, and its number.
-    pub(crate) fn update_in_progress(&self) -> Option<(u64, Duration)> {
-        let since = self.update_since.load(Ordering::Relaxed).checked_sub(1)?;
-        let elapsed = Duration::from_micros(self.now().saturating_sub(since));
-        Some((self.updates.load(Ordering::Relaxed), elapsed))
+    fn resume_update(&self) {
+        let worked = self.worked.load(Ordering::Relaxed);
+        self.update_since.store(self.now() + 1 - worked, Ordering::Relaxed);
+    }
+
+    /// The number of the current update, and how long it has been at work without the time it waited.
+    pub(crate) fn work_in_progress(&self) -> (u64, Duration) {
+        let worked = match self.update_since.load(Ordering::Relaxed) {
+            0 => self.worked.load(Ordering::Relaxed),
+            since => (self.now() + 1).saturating_sub(since),
+        };
+        (self.updates.load(Ordering::Relaxed), Duration::from_micros(worked))
     }
 
     fn now(&self) -> u64 {
@@ -220,4 +250,46 @@ fn forked() -> Error {
         "cannot send an event: this process was forked from the dispatcher's; only the dispatcher's \
          own process can send, so hand it what is to be sent",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRETCH: Duration = Duration::from_millis(5);
+
+    fn work_of(status: &Status) -> Duration {
+        status.work_in_progress().1
+    }
+
+    #[test]
+    fn work_adds_up_over_the_waits_of_an_update() {
+        let manager = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty());
+        let status = Status::new(manager.expect("it can be made")).expect("it can be made");
+        for _ in 0..2 {
+            let start = Instant::now();
+            status.begin_update();
+            for stretch in 1..=10 {
+                std::thread::sleep(STRETCH);
+                status.waiting(|| {
+                    assert!(work_of(&status) >= stretch * STRETCH - Duration::from_millis(1));
+                    std::thread::sleep(STRETCH);
+                });
+            }
+            assert!(work_of(&status) <= start.elapsed() - 10 * STRETCH);
+            status.end_update();
+            assert_eq!(work_of(&status), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_wait_of_another_thread_is_none_of_the_update() {
+        let manager = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty());
+        let status = Status::new(manager.expect("it can be made")).expect("it can be made");
+        status.begin_update();
+        std::thread::scope(|scope| {
+            scope.spawn(|| status.waiting(|| std::thread::sleep(STRETCH)));
+        });
+        assert!(work_of(&status) >= STRETCH);
+    }
 }

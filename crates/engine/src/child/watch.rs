@@ -151,11 +151,8 @@ impl Watcher {
     }
 
     fn look_for_hang(&mut self) {
-        let (Some(limit), Some((updates, elapsed))) =
-            (self.update_timeout, self.status.update_in_progress())
-        else {
-            return;
-        };
+        let Some(limit) = self.update_timeout else { return };
+        let (updates, elapsed) = self.status.work_in_progress();
         if elapsed > limit && updates != self.reported {
             self.reported = updates;
             let hung = FromChild::Hung { updates, elapsed, traceback: cut(self.locate()) };

@@ -65,6 +65,10 @@ fn main() {
             a_failed_dispatcher_starts_anew_until_the_limit,
         ),
         trial("an_update_that_hangs_is_a_failure", an_update_that_hangs_is_a_failure),
+        trial(
+            "an_update_that_works_too_long_between_waits_is_a_failure",
+            an_update_that_works_too_long_between_waits_is_a_failure,
+        ),
         trial("an_idle_pump_waits_and_sleeps", an_idle_pump_waits_and_sleeps),
         trial(
             "the_descriptor_is_readable_when_there_is_something",
@@ -442,6 +446,14 @@ fn an_update_that_hangs_is_a_failure() {
     assert!(failed.reason.contains("update number 1 hangs"), "{}", failed.reason);
     assert_eq!(failed.exit, Exit::Signal(9));
     assert!(!end(&mut engine).1.dispatchers[0].finished);
+}
+
+fn an_update_that_works_too_long_between_waits_is_a_failure() {
+    let limit = |options: DispatcherOptions| options.update_timeout(Duration::from_millis(100));
+    let mut engine = deploy([with(spec("hang_by_parts", ""), limit)]);
+    let failed = failure(&pump_until(&mut engine, is_over));
+    assert!(failed.reason.contains("update number 1 hangs"), "{}", failed.reason);
+    assert!(end(&mut engine).1.dispatchers[0].finished);
 }
 
 fn an_idle_pump_waits_and_sleeps() {

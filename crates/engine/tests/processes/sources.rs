@@ -23,7 +23,7 @@ pub fn load(assignment: &Assignment) -> Result<Box<dyn Source>, String> {
 
 type Update = fn(&mut Scripted, &mut Emitter) -> Result<(), Failure>;
 
-const KINDS: [(&str, Update); 15] = [
+const KINDS: [(&str, Update); 16] = [
     ("count", count),
     ("count_and_stay", count_and_stay),
     ("sizes", sizes),
@@ -35,6 +35,7 @@ const KINDS: [(&str, Update); 15] = [
     ("beat", beat),
     ("idle", idle),
     ("hang", hang),
+    ("hang_by_parts", hang_by_parts),
     ("slow_finish", idle),
     ("large_finish", idle),
     ("finish_file", idle),
@@ -156,6 +157,14 @@ fn hang(_: &mut Scripted, _: &mut Emitter) -> Result<(), Failure> {
     loop {
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+fn hang_by_parts(_: &mut Scripted, emitter: &mut Emitter) -> Result<(), Failure> {
+    while !emitter.is_ending() {
+        std::thread::sleep(Duration::from_millis(10));
+        emitter.wait(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Forks a copy for each word of the payload, and sends what became of it.
