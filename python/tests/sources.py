@@ -267,6 +267,18 @@ class Hangs(EventDispatcher):
         self.emit(Number(1))
 
 
+class HangsInC(EventDispatcher):
+    """An update that takes longer than allowed and keeps the interpreter's lock."""
+
+    def __init__(self) -> None:
+        super().__init__(Number, update_timeout=0.2, end_timeout=0.5)
+
+    def update(self) -> None:
+        sum(range(10**15))
+
+    def finish(self) -> None: ...
+
+
 class Unpicklable(EventDispatcher):
     """Sends an event that can't be pickled, and in between tries again with one that can."""
 

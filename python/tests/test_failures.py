@@ -19,7 +19,7 @@ from eventpy import (
     Restart,
 )
 from pumping import Collector, everything, pump_until
-from sources import Dies, Hangs, Number, Raises, Text, Unpicklable, WrongInit
+from sources import Dies, Hangs, HangsInC, Number, Raises, Text, Unpicklable, WrongInit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +102,15 @@ def test_an_update_that_hangs_is_a_failure_with_its_place() -> None:
     assert "hang_here" in failed.traceback
     assert "time.sleep(0.01)" in failed.traceback
     assert collector.numbers == [1], "finish ran"
+
+
+def test_a_hang_that_holds_the_interpreters_lock_is_told_without_its_place() -> None:
+    collector = everything()
+    with EventDispatchManager(HangsInC(), collector) as manager:
+        pump_until(manager, lambda: collector.is_over)
+    failed = collector.of(DispatcherFailed)[0]
+    assert "hangs" in failed.reason
+    assert "where it hangs is not known" in failed.traceback
 
 
 def test_the_place_of_a_hang_is_told_of_a_program_that_imports_nothing(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ pub(crate) fn start(
         update_timeout,
         end_timeout,
         reported: 0,
+        unreported: None,
     };
     os::spawn_without_signals("eventpy-watch", move || watcher.run())?;
     Ok(())
@@ -73,6 +74,8 @@ struct Watcher {
     end_timeout: Duration,
     /// The update that was reported as hanging last.
     reported: u64,
+    /// An update that is yet to be reported, and where it hangs.
+    unreported: Option<(u64, String)>,
 }
 
 impl Watcher {
@@ -146,17 +149,73 @@ impl Watcher {
                 self.locate = Some(locate);
                 place
             }
-            None => String::new(),
+            None => "(where it hangs is not known: telling takes a lock that it holds)".to_owned(),
         }
     }
 
     fn look_for_hang(&mut self) {
         let Some(limit) = self.update_timeout else { return };
         let (updates, elapsed) = self.status.work_in_progress();
-        if elapsed > limit && updates != self.reported {
-            self.reported = updates;
-            let hung = FromChild::Hung { updates, elapsed, traceback: cut(self.locate()) };
-            let _ = self.control.send(&hung, &[], false);
+        if elapsed <= limit || updates == self.reported {
+            return;
         }
+        let place = match self.unreported.take() {
+            Some((update, place)) if update == updates => place,
+            _ => cut(self.locate()),
+        };
+        let hung = FromChild::Hung { updates, elapsed, traceback: place.clone() };
+        match self.control.send(&hung, &[], false) {
+            Ok(()) => self.reported = updates,
+            // The socket may be full of what the manager has not received yet.
+            Err(_) => self.unreported = Some((updates, place)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(1);
+
+    fn watcher(control: Control) -> Watcher {
+        let manager = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty());
+        let status = Status::new(manager.expect("it can be made")).expect("it can be made");
+        Watcher {
+            status: Arc::new(status),
+            control: Arc::new(control),
+            signalled: UnixStream::pair().expect("it can be made").0,
+            _handler: None,
+            locate: Some(Box::new(|| "here".to_owned())),
+            update_timeout: Some(LIMIT),
+            end_timeout: Duration::ZERO,
+            reported: 0,
+            unreported: None,
+        }
+    }
+
+    /// The places of the hangs that a manager is told of.
+    fn hangs(manager: &Control) -> Vec<String> {
+        let mut places = Vec::new();
+        while let Received::Message(message, _) = manager.receive().expect("it is a message") {
+            if let FromChild::Hung { traceback, .. } = message {
+                places.push(traceback);
+            }
+        }
+        places
+    }
+
+    #[test]
+    fn a_hang_is_told_once_the_socket_has_room() {
+        let (manager, socket) = Control::pair().expect("it can be made");
+        let mut watcher = watcher(Control::from_inherited(socket));
+        watcher.status.begin_update();
+        std::thread::sleep(2 * LIMIT);
+        while watcher.control.send(&FromChild::Initialised, &[], false).is_ok() {}
+        watcher.look_for_hang();
+        assert!(hangs(&manager).is_empty());
+        watcher.look_for_hang();
+        watcher.look_for_hang();
+        assert_eq!(hangs(&manager), ["here"]);
     }
 }
