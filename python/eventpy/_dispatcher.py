@@ -68,7 +68,8 @@ class EventDispatcher(ABC):
         arrive as writable copies.
 
         `update_timeout`: the longest that an `update` may take, without the time it waits, in
-        seconds. `start_timeout`: the same until the process has loaded the dispatcher.
+        seconds. The failure tells where it hangs, unless code in C holds the interpreter's lock.
+        `start_timeout`: the longest until the process has loaded the dispatcher, in seconds.
         `end_timeout`: how long the dispatcher may take after the end command until SIGTERM is
         sent, and again until SIGKILL.
 
@@ -125,8 +126,10 @@ class EventDispatcher(ABC):
     def finish(self, *args: Any, **kwargs: Any) -> None:
         """Runs exactly once after the last `update`, whatever ended it. It may `emit`.
 
-        The process ends after it. Threads that still run end with the process, also those that are
-        not daemons: join here those that have something to complete.
+        The process ends after it: functions of `atexit` run, the dispatcher is deleted, and files
+        that are still open are flushed. No module is torn down, so close here what wants more than
+        to be flushed, such as an archive. Threads that still run end with the process, also those
+        that are not daemons: join here those that have something to complete.
 
             def finish(self, camera):
                 camera.release()

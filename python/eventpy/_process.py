@@ -178,16 +178,27 @@ def _locate(thread: int) -> str:
     return "" if frame is None else "".join(traceback.format_stack(frame))
 
 
-def clean_up() -> None:
-    """What the interpreter would do at its end."""
+def run_exit_functions() -> None:
+    """The first that the interpreter would do at its end."""
     import atexit
 
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+
+
+def flush_files() -> None:
+    """The last that the interpreter would do at its end, for files that nobody has closed."""
+    import gc
+    from _io import _IOBase
+
+    # Found first, so that the collector keeps them: of those in a cycle, it may close a file before
+    # the wrapper that has text for it.
+    files = [each for each in gc.get_objects() if issubclass(type(each), _IOBase)]
+    gc.collect()
+    for file in (*files, sys.stdout, sys.stderr):
         try:
-            stream.flush()
-        except (AttributeError, OSError, ValueError):
-            continue  # there is none, or nobody reads it any more
+            file.flush()
+        except Exception:
+            continue  # it is closed, or nobody reads it any more
 
 
 def send_pending_logs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from eventpy import DispatcherEnded, EventDispatchManager, StateError
 from pumping import Collector, everything, pump_until
-from sources import Blocked, Counter, Finishes, Number, SlowFinish, Text
+from sources import Blocked, Counter, Finishes, LeavesOpen, Number, SlowFinish, Text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,22 @@ def test_a_blocked_update_is_interrupted_at_the_end_command(where: str) -> None:
     assert collector.texts[-1] == "finished"
     assert report["Blocked"].exit_code == 0
     assert report["Blocked"].failure is None
+
+
+def test_files_that_a_dispatcher_leaves_open_are_flushed(tmp_path: Path) -> None:
+    collector = everything()
+    with EventDispatchManager(LeavesOpen(str(tmp_path)), collector) as manager:
+        pump_until(manager, lambda: collector.is_over)
+    assert len(collector.of(DispatcherEnded)) == 1
+    with gzip.open(tmp_path / "archive", "rt") as archive:
+        assert archive.read() == "archive\n"
+    (tmp_path / "archive").unlink()
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "attribute": "attribute\nfrom __del__\n",
+        "argument": "argument\n",
+        "global": "global\n",
+        "closure": "closure\nfrom atexit\n",
+    }
 
 
 def test_sigterm_from_outside_ends_a_dispatcher() -> None:

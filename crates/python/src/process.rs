@@ -42,7 +42,8 @@ pub(crate) fn run_dispatcher(load: Py<PyAny>, locate: Py<PyAny>) {
             let source = PythonSource::load(load.bind(py), assignment, interrupter);
             source.map(|source| Box::new(source) as Box<dyn Source>).map_err(|error| {
                 let failure = failure(py, &error, "");
-                clean_up(py);
+                clean_up(py, "run_exit_functions");
+                clean_up(py, "flush_files");
                 format!("{}\n{}", failure.reason, failure.traceback)
             })
         })
@@ -191,14 +192,20 @@ impl Source for PythonSource {
 impl Drop for PythonSource {
     /// What the interpreter would do at its end, which the process does not wait for.
     fn drop(&mut self) {
-        Python::attach(clean_up);
+        Python::attach(|py| {
+            clean_up(py, "run_exit_functions");
+            self.dispatcher = py.None();
+            self.update = py.None();
+            self.arguments = PyTuple::empty(py).unbind();
+            self.keywords = None;
+            clean_up(py, "flush_files");
+        });
     }
 }
 
-fn clean_up(py: Python<'_>) {
-    let cleaned = py
-        .import("eventpy._process")
-        .and_then(|process| process.call_method0("clean_up").map(drop));
+fn clean_up(py: Python<'_>, step: &str) {
+    let cleaned =
+        py.import("eventpy._process").and_then(|process| process.call_method0(step).map(drop));
     if let Err(error) = cleaned {
         error.print(py);
     }
