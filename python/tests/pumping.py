@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -89,3 +90,13 @@ def children() -> list[int]:
     """The processes that this one has started and not reaped."""
     with open(f"/proc/self/task/{os.getpid()}/children") as listed:
         return [int(pid) for pid in listed.read().split()]
+
+
+def descriptors() -> list[str]:
+    """What this process has open."""
+    targets = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        # The one that the list was read through is no more.
+        with contextlib.suppress(FileNotFoundError):
+            targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return sorted(targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import gzip
 import logging
 import os
@@ -31,6 +32,14 @@ class Text(Event):
 
 class Special(Number):
     pass
+
+
+class CollectsWhenMade(Number):
+    """Its instances collect garbage when they are made of bytes."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        gc.collect()
+        self.__dict__.update(state)
 
 
 class Undeclared(Event):
@@ -86,6 +95,20 @@ class Counter(EventDispatcher):
 
     def finish(self, sent: list[int]) -> None:
         self.emit(Number(-1))
+
+
+class Collects(EventDispatcher):
+    """Sends numbers that collect garbage on their arrival, then ends."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(CollectsWhenMade)
+        self.count = count
+
+    def update(self) -> Any:
+        self.end()
+        return (CollectsWhenMade(n) for n in range(self.count))
+
+    def finish(self) -> None: ...
 
 
 class Returns(EventDispatcher):

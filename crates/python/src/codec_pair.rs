@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::codec::{self, Encoded, Pickled};
 use crate::error::raise_codec;
@@ -72,6 +73,11 @@ impl Decoder {
         owner: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.codec.decode(py, record, owner).map_err(|error| raise_codec(py, error))
+    }
+
+    /// It holds classes alone, which the collector can clear.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.codec.traverse(&visit)
     }
 }
 

@@ -12,6 +12,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use pyo3::PyVisit;
 use pyo3::prelude::*;
 
 /// Keeps a value for one thread at a time. The holder may let go of the interpreter's lock.
@@ -69,6 +70,23 @@ impl<T> GilLock<T> {
     #[inline]
     pub(crate) fn is_free(&self, _: Python<'_>) -> bool {
         !self.taken.load(Ordering::Relaxed) && self.waiting.load(Ordering::Relaxed) == 0
+    }
+
+    /// The value, if nobody has it, for the garbage collector, which must not wait. It collects under
+    /// the interpreter's lock and runs no Python code while it visits.
+    pub(crate) fn while_visited<'a>(&'a self, _: &'a PyVisit<'_>) -> Option<&'a T> {
+        let is_taken = self.taken.load(Ordering::Relaxed);
+        // SAFETY: nobody has it, and nobody takes it without the interpreter's lock, which the
+        // collector has as long as the visit lasts.
+        (!is_taken).then(|| unsafe { &*self.value.get() })
+    }
+
+    /// Takes the value out and leaves an empty one, if nobody has it.
+    pub(crate) fn take_if_free(&self, py: Python<'_>) -> Option<T>
+    where
+        T: Default,
+    {
+        self.is_free(py).then(|| std::mem::take(&mut *self.lock(py)))
     }
 
     /// Waits until it is this thread's turn. It is nobody else's then, until this one has taken it.

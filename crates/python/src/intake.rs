@@ -8,6 +8,7 @@ use eventpy_engine::{
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::codec::{self, Decoder, Decoders, HEAD_BYTES};
 use crate::error::{ReentrantError, raise_codec};
@@ -97,6 +98,14 @@ impl Inbox {
         Ok(Inbox { decoder, event_types, copy_large })
     }
 
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.event_types.iter().try_for_each(|event_type| visit.call(event_type))?;
+        match &self.decoder {
+            Decoding::Defined(decoder) => decoder.traverse(visit),
+            Decoding::Alone(decoders) => decoders.traverse(visit),
+        }
+    }
+
     /// Takes a definition. An empty one is the first word of each process of the dispatcher, whose
     /// encoder begins anew.
     fn define(&mut self, py: Python<'_>, definition: &[u8]) -> PyResult<()> {
@@ -128,8 +137,9 @@ impl Intake {
         self.inboxes.push(inbox);
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.inboxes.clear();
+    /// Shows the garbage collector what is held here.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.inboxes.iter().try_for_each(|inbox| inbox.traverse(visit))
     }
 
     /// Takes the next thing out of the engine and makes it what it is. The engine is needed only to

@@ -8,6 +8,7 @@ use eventpy_engine::{DispatcherId, DispatcherSpec, Engine, Launch, Pump, Selecti
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::error::raise;
 use crate::gil::{GilLock, Held};
@@ -87,7 +88,8 @@ impl Manager {
         *engine = Engine::new();
         drop(engine);
         self.ids.lock(py).clear();
-        self.intake.lock(py).clear();
+        let forgotten = mem::take(&mut *self.intake.lock(py));
+        drop(forgotten);
         true
     }
 
@@ -135,7 +137,8 @@ impl Manager {
     }
 
     fn subscribe(&self, py: Python<'_>, event_type: Py<PyType>, callback: Py<PyAny>) {
-        self.routes.lock(py).subscribe(event_type, callback);
+        let forgotten = self.routes.lock(py).subscribe(event_type, callback);
+        drop(forgotten);
     }
 
     /// Delivers what is there, waiting for the first of it at most `timeout` seconds.
@@ -214,6 +217,24 @@ impl Manager {
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         use std::os::fd::AsRawFd;
         Ok(self.engine(py).descriptor().map_err(raise)?.as_raw_fd())
+    }
+
+    /// Callbacks and event types lead back to the manager more often than not.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(routes) = self.routes.while_visited(&visit) {
+            routes.traverse(&visit)?;
+        }
+        if let Some(intake) = self.intake.while_visited(&visit) {
+            intake.traverse(&visit)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the callbacks. The inboxes stay, as what the dispatchers sent needs them: a cycle
+    /// through them goes through a class, which the collector can clear.
+    fn __clear__(&self, py: Python<'_>) {
+        // Dropped when the lock is given back: Python code may run then.
+        drop(self.routes.take_if_free(py));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 use std::collections::HashMap;
 
 /// The callbacks for one class of events, in the order of their registration.
@@ -23,10 +24,28 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    pub(crate) fn subscribe(&mut self, event_type: Py<PyType>, callback: Py<PyAny>) {
+    /// Adds a callback. What it returns is to be dropped without the lock: a class may die with it,
+    /// which runs Python code.
+    pub(crate) fn subscribe(
+        &mut self,
+        event_type: Py<PyType>,
+        callback: Py<PyAny>,
+    ) -> impl Sized + use<> {
         self.subscriptions.push((event_type, callback));
-        self.known.clear();
-        self.last = None;
+        (std::mem::take(&mut self.known), self.last.take())
+    }
+
+    /// Shows the garbage collector what is held here.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for (event_type, callback) in &self.subscriptions {
+            visit.call(event_type)?;
+            visit.call(callback)?;
+        }
+        for (class, callbacks) in self.known.values() {
+            visit.call(class)?;
+            visit.call(callbacks)?;
+        }
+        visit.call(self.last.as_ref().map(|(_, callbacks)| callbacks))
     }
 
     /// The callbacks for an event. Runs no Python code.

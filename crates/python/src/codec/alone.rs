@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::decode::Decoder;
 use super::error::{Broken, Error};
@@ -77,6 +78,14 @@ impl Decoders {
         }
         let (record, definition) = split(bytes)?;
         self.decoder_for(py, definition)?.decode(py, record, None)
+    }
+
+    /// As [`Decoder::traverse`].
+    ///
+    /// # Errors
+    /// When the collector has seen enough.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.known.values().chain(&self.pickled).try_for_each(|decoder| decoder.traverse(visit))
     }
 
     fn decoder_for(&mut self, py: Python<'_>, definition: &[u8]) -> Result<&mut Decoder, Error> {

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{Borrowed, ffi, intern};
+use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi, intern};
 
 use super::error::{Broken, Error};
 use super::pickled::Pickle;
@@ -55,6 +55,16 @@ impl Decoder {
             values: Values::default(),
             no_arguments: PyTuple::empty(py).unbind(),
         })
+    }
+
+    /// Shows the garbage collector the classes that are held, which may lead back to the holder.
+    /// There are no values of events to show between two events.
+    ///
+    /// # Errors
+    /// When the collector has seen enough.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut classes = self.shapes.iter().filter_map(|shape| shape.class.as_ref());
+        classes.try_for_each(|class| visit.call(&class.class))
     }
 
     /// Takes in a definition ([`Encoded::Define`](super::Encoded::Define)). Nothing is imported yet.
