@@ -138,6 +138,10 @@ class EventDispatchManager:
         the others as its context). A failed dispatcher is a `DispatcherFailed` event; if nobody
         listens to that, it is raised as a `DispatcherError` after all else was delivered.
 
+        What interrupts the making of an event, as Ctrl-C does in a `__setstate__`, stops the pump
+        too, and the event comes at the next one: so does any exception that is no `Exception`,
+        until the tenth for the same event.
+
             while running:
                 manager.invoke_dispatch(timeout=0.5)
         """
@@ -158,6 +162,11 @@ class EventDispatchManager:
         after the same time again, SIGKILL. Failures are in the report and are not raised;
         exceptions of callbacks are raised when all dispatchers have ended. With an event type, only
         the dispatchers of that type are ended.
+
+        In a callback it works as anywhere else. While an event is being made for this manager, in a
+        hook of its class or a signal handler that runs just then, it gives the end command and
+        returns at once. The rest is done by the pump that makes the event, before that returns; it
+        also completes the report.
 
             report = manager.end_dispatchers()
             print(report)

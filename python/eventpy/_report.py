@@ -154,6 +154,10 @@ class EndReport(Mapping["Key", DispatcherReport]):
         """
         return all(report.finished and report.lost == 0 for report in self.values())
 
+    def _become(self, final: EndReport) -> None:
+        """Takes over what is known when an end that was postponed is over."""
+        self._reports, self._text = final._reports, final._text
+
     def __getitem__(self, dispatcher: Key) -> DispatcherReport:
         return self._reports[_name_of(dispatcher)]
 

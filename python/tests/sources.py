@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import gzip
 import logging
 import os
@@ -15,9 +14,12 @@ import sys
 import threading
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventpy import Event, EventDispatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Number(Event):
@@ -34,12 +36,18 @@ class Special(Number):
     pass
 
 
-class CollectsWhenMade(Number):
-    """Its instances collect garbage when they are made of bytes."""
+class Hooked(Number):
+    """Whoever wants to do something while it is made of bytes sets `when_made`."""
+
+    when_made: Callable[[Hooked], object] = staticmethod(lambda event: None)
+
+    def __init__(self, n: int, payload: Any = None) -> None:
+        super().__init__(n)
+        self.payload = payload
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        gc.collect()
         self.__dict__.update(state)
+        type(self).when_made(self)
 
 
 class Undeclared(Event):
@@ -97,18 +105,25 @@ class Counter(EventDispatcher):
         self.emit(Number(-1))
 
 
-class Collects(EventDispatcher):
-    """Sends numbers that collect garbage on their arrival, then ends."""
+class HookedCounter(EventDispatcher):
+    """Sends hooked numbers from 0, each with a payload; then waits."""
 
-    def __init__(self, count: int) -> None:
-        super().__init__(CollectsWhenMade)
+    def __init__(self, count: int, payload: Any = None, **options: Any) -> None:
+        super().__init__(Hooked, **options)
         self.count = count
+        self.payload = payload
 
-    def update(self) -> Any:
-        self.end()
-        return (CollectsWhenMade(n) for n in range(self.count))
+    def init(self) -> Any:
+        return (), {"sent": [0]}
 
-    def finish(self) -> None: ...
+    def update(self, sent: list[int]) -> Any:
+        if sent[0] == self.count:
+            self.wait(60)
+            return None
+        sent[0] += 1
+        return Hooked(sent[0] - 1, self.payload)
+
+    def finish(self, sent: list[int]) -> None: ...
 
 
 class Returns(EventDispatcher):

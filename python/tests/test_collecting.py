@@ -15,7 +15,7 @@ import pytest
 
 from eventpy import DispatcherFailed, Event, EventDispatchManager, EventListener
 from pumping import Collector, children, descriptors, lines_of, pump_until, wait_until
-from sources import Collects, Counter, Finishes, Number
+from sources import Counter, Finishes, Hooked, HookedCounter, Number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,13 +126,15 @@ def test_what_a_listener_wrote_is_in_its_file_when_the_program_has_ended(tmp_pat
     assert lines.read_text().split() == [str(n) for n in [*range(100), -1]]
 
 
-def test_a_collection_at_any_time_takes_nothing_that_is_in_use() -> None:
-    collector = Collector(Number)
-
+def test_a_collection_at_any_time_takes_nothing_that_is_in_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def collect(event: Number) -> None:
         gc.collect()
 
-    manager = EventDispatchManager(Collects(50), collector, EventListener({Number: collect}))
+    monkeypatch.setattr(Hooked, "when_made", staticmethod(collect))
+    collector = Collector(Number)
+    manager = EventDispatchManager(HookedCounter(10), collector, EventListener({Number: collect}))
     manager.deploy_dispatchers()
     is_over = threading.Event()
 
@@ -142,8 +144,8 @@ def test_a_collection_at_any_time_takes_nothing_that_is_in_use() -> None:
 
     thread = threading.Thread(target=keep_collecting)
     thread.start()
-    pump_until(manager, lambda: len(collector.events) == 50)
+    pump_until(manager, lambda: len(collector.events) == 10)
     is_over.set()
     thread.join()
     assert manager.end_dispatchers().is_clean
-    assert collector.numbers == [*range(50)]
+    assert collector.numbers == [*range(10)]

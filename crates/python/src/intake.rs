@@ -1,19 +1,22 @@
 //! From a record to an event: the manager's side of the codec.
 
-use std::cell::Cell;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use eventpy_engine::{
     DispatcherEnded, DispatcherFailed, DispatcherRestarted, Engine, LargePayload, Payload, Record,
-    Yield,
+    Selection, Yield,
 };
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::codec::{self, Decoder, Decoders, HEAD_BYTES};
-use crate::error::{ReentrantError, raise_codec};
+use crate::error::raise_codec;
 use crate::gil::GilLock;
 use crate::large::SharedMemory;
+use crate::options;
 
 /// Types that follow the declared ones in the ring: definitions of the codec, then log records.
 pub(crate) const INTERNAL_TYPES: u16 = 2;
@@ -27,6 +30,10 @@ pub(crate) fn definition_type(event_types: usize) -> u16 {
 pub(crate) fn log_type(event_types: usize) -> u16 {
     event_types as u16 + 2
 }
+
+/// So often the making of an event may be interrupted. A hook that raises each time would keep back
+/// all that follows.
+const MOST_ATTEMPTS: u32 = 10;
 
 /// What the manager knows of one dispatcher's events.
 pub(crate) struct Inbox {
@@ -47,14 +54,26 @@ enum Decoding {
 #[derive(Default)]
 pub(crate) struct Intake {
     inboxes: Vec<Inbox>,
+    /// What was copied of the record that an event is being made of.
     bytes: Vec<u8>,
+    /// Of each dispatcher one at most: it is made before another is taken out.
+    kept: Vec<Kept>,
+}
+
+/// A record that counts as delivered, and was not: the making of its event was interrupted.
+struct Kept {
+    dispatcher: usize,
+    type_id: u16,
+    bytes: Vec<u8>,
+    owner: Option<Py<PyAny>>,
+    attempts: u32,
 }
 
 /// What came out of the engine.
 pub(crate) enum Arrival<'py> {
     Event(Bound<'py, PyAny>),
-    /// An event that this process can't make.
-    Undecodable(PyErr),
+    /// An event that this process can't make, or that was interrupted and is kept.
+    Unmade(PyErr),
     Log(Bound<'py, PyBytes>),
     /// Something between the dispatcher and its inbox.
     Internal,
@@ -69,19 +88,42 @@ enum Pulled {
     Large(LargePayload),
 }
 
+/// The thread that makes events for a manager at this moment, if any. Python code may run in it: a
+/// hook of an event's class, or a signal handler.
+#[derive(Default)]
+pub(crate) struct Maker(AtomicUsize);
+
+/// As long as it lives, this thread is the maker.
+pub(crate) struct Making<'a>(&'a Maker);
+
 thread_local! {
-    /// Whether this thread is decoding: a hook of an event's class must not pump.
-    static DECODING: Cell<bool> = const { Cell::new(false) };
+    /// Its address is this thread's own.
+    static HERE: u8 = const { 0 };
 }
 
-/// Refuses to pump within a hook that decoding runs.
-pub(crate) fn check_not_decoding() -> PyResult<()> {
-    if DECODING.get() {
-        return Err(ReentrantError::new_err(
-            "the manager was pumped or ended while an event was being made for it; do that in a callback",
-        ));
+fn this_thread() -> usize {
+    HERE.with(|here| std::ptr::from_ref(here).addr())
+}
+
+impl Maker {
+    #[inline]
+    pub(crate) fn begin(&self) -> Making<'_> {
+        // Relaxed, here and below: a thread finds its own address only if it was the last to write.
+        self.0.store(this_thread(), Ordering::Relaxed);
+        Making(self)
     }
-    Ok(())
+
+    /// Whether it is this thread, which then can't have what the making needs.
+    pub(crate) fn is_here(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == this_thread()
+    }
+}
+
+impl Drop for Making<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.0.store(0, Ordering::Relaxed);
+    }
 }
 
 impl Inbox {
@@ -142,23 +184,43 @@ impl Intake {
         self.inboxes.iter().try_for_each(|inbox| inbox.traverse(visit))
     }
 
-    /// Takes the next thing out of the engine and makes it what it is. The engine is needed only to
-    /// take it out.
+    /// Whether a record of these dispatchers was kept.
+    pub(crate) fn keeps(&self, which: &Selection) -> bool {
+        self.kept.iter().any(|kept| options::includes(which, kept.dispatcher))
+    }
+
+    /// Takes the next thing out of the engine and makes it what it is, after what was kept of these
+    /// dispatchers. The engine is needed only to take it out.
     #[inline]
     pub(crate) fn next<'py>(
         &mut self,
         py: Python<'py>,
         engine: &GilLock<Engine>,
+        which: &Selection,
     ) -> Option<Arrival<'py>> {
+        if !self.kept.is_empty()
+            && let Some(arrival) = self.next_kept(py, engine, which)
+        {
+            return Some(arrival);
+        }
         let pulled = pull(&mut engine.lock(py), &mut self.bytes)?;
         let (dispatcher, type_id, record) = match pulled {
             Ok(record) => record,
             Err(notice) => return Some(notice),
         };
-        DECODING.set(true);
-        let arrival = self.arrival(py, dispatcher, type_id, record);
-        DECODING.set(false);
-        Some(arrival.unwrap_or_else(Arrival::Undecodable))
+        let owner = match record {
+            Pulled::Copied => None,
+            Pulled::Large(payload) => match self.unload(py, dispatcher, type_id, payload) {
+                Ok(owner) => owner,
+                Err(error) => return Some(Arrival::Unmade(error)),
+            },
+        };
+        let arrival = self.arrival(py, dispatcher, type_id, owner.as_ref());
+        Some(arrival.unwrap_or_else(|error| {
+            let owner = owner.map(Bound::unbind);
+            let record = Kept { dispatcher, type_id, bytes: Vec::new(), owner, attempts: 0 };
+            self.keep_if_interrupted(py, engine, record, error)
+        }))
     }
 
     #[inline]
@@ -167,17 +229,11 @@ impl Intake {
         py: Python<'py>,
         dispatcher: usize,
         type_id: u16,
-        record: Pulled,
+        owner: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Arrival<'py>> {
         let inbox = &mut self.inboxes[dispatcher];
         if usize::from(type_id) <= inbox.event_types.len() {
-            return match record {
-                Pulled::Copied => inbox.decode(py, &self.bytes, None).map(Arrival::Event),
-                Pulled::Large(payload) => self.large(py, dispatcher, payload).map(Arrival::Event),
-            };
-        }
-        if let Pulled::Large(payload) = record {
-            copy(&payload, payload.len(), &mut self.bytes);
+            return inbox.decode(py, &self.bytes, owner).map(Arrival::Event);
         }
         if type_id == definition_type(inbox.event_types.len()) {
             inbox.define(py, &self.bytes)?;
@@ -186,29 +242,69 @@ impl Intake {
         Ok(Arrival::Log(PyBytes::new(py, &self.bytes)))
     }
 
+    /// Copies a large record, but for out-of-band buffers, which stay where they are: in memory
+    /// that then has an owner.
     #[cold]
-    fn large<'py>(
+    fn unload<'py>(
         &mut self,
         py: Python<'py>,
         dispatcher: usize,
+        type_id: u16,
         payload: LargePayload,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let inbox = &mut self.inboxes[dispatcher];
-        let mut head = [0; HEAD_BYTES];
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let inbox = &self.inboxes[dispatcher];
         let len = payload.len();
-        let head = &mut head[..len.min(HEAD_BYTES)];
-        payload.copy_to(head);
-        let leading =
-            codec::leading_bytes(head, len).map_err(|error| raise_codec(py, error.into()))?;
-        if leading == len || inbox.copy_large {
-            copy(&payload, len, &mut self.bytes);
-            drop(payload);
-            return inbox.decode(py, &self.bytes, None);
+        let mut leading = len;
+        if usize::from(type_id) <= inbox.event_types.len() && !inbox.copy_large {
+            let mut head = [0; HEAD_BYTES];
+            let head = &mut head[..len.min(HEAD_BYTES)];
+            payload.copy_to(head);
+            leading =
+                codec::leading_bytes(head, len).map_err(|error| raise_codec(py, error.into()))?;
         }
-        copy(&payload, leading, &mut self.bytes);
-        // The out-of-band buffers stay in the shared memory.
-        let owner = Bound::new(py, SharedMemory::new(payload))?;
-        inbox.decode(py, &self.bytes, Some(owner.as_any()))
+        self.bytes.resize(leading, 0);
+        payload.copy_to(&mut self.bytes);
+        if leading == len {
+            return Ok(None);
+        }
+        Ok(Some(Bound::new(py, SharedMemory::new(payload))?.into_any()))
+    }
+
+    /// Keeps a record to be made once more, if it was not the event that failed: what is no
+    /// `Exception` was raised by a signal handler, or else is not meant for whoever made the event.
+    #[cold]
+    fn keep_if_interrupted<'py>(
+        &mut self,
+        py: Python<'py>,
+        engine: &GilLock<Engine>,
+        mut record: Kept,
+        error: PyErr,
+    ) -> Arrival<'py> {
+        record.attempts += 1;
+        if !error.is_instance_of::<PyException>(py) && record.attempts < MOST_ATTEMPTS {
+            record.bytes = mem::take(&mut self.bytes);
+            self.kept.push(record);
+            engine.lock(py).rouse();
+        }
+        Arrival::Unmade(error)
+    }
+
+    #[cold]
+    fn next_kept<'py>(
+        &mut self,
+        py: Python<'py>,
+        engine: &GilLock<Engine>,
+        which: &Selection,
+    ) -> Option<Arrival<'py>> {
+        let chosen = |kept: &Kept| options::includes(which, kept.dispatcher);
+        let mut record = self.kept.remove(self.kept.iter().position(chosen)?);
+        if self.kept.is_empty() {
+            engine.lock(py).calm();
+        }
+        self.bytes = mem::take(&mut record.bytes);
+        let owner = record.owner.as_ref().map(|owner| owner.bind(py));
+        let arrival = self.arrival(py, record.dispatcher, record.type_id, owner);
+        Some(arrival.unwrap_or_else(|error| self.keep_if_interrupted(py, engine, record, error)))
     }
 }
 
@@ -241,9 +337,4 @@ fn pull_record(record: Record<'_>, bytes: &mut Vec<u8>) -> (usize, u16, Pulled) 
         }
     };
     (dispatcher, type_id, pulled)
-}
-
-fn copy(payload: &LargePayload, len: usize, into: &mut Vec<u8>) {
-    into.resize(len, 0);
-    payload.copy_to(into);
 }

@@ -10,9 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::error::raise;
+use crate::error::{ReentrantError, raise};
 use crate::gil::{GilLock, Held};
-use crate::intake::{Arrival, INTERNAL_TYPES, Inbox, Intake, check_not_decoding};
+use crate::intake::{Arrival, INTERNAL_TYPES, Inbox, Intake, Maker};
 use crate::options::{self, Options};
 use crate::report;
 use crate::route::Routes;
@@ -32,8 +32,19 @@ pub(crate) struct Manager {
     engine: Arc<GilLock<Engine>>,
     ids: GilLock<Vec<DispatcherId>>,
     intake: GilLock<Intake>,
+    /// Who has the intake to make an event.
+    maker: Maker,
     routes: GilLock<Routes>,
     sleepers: GilLock<Sleepers>,
+    postponed: GilLock<Vec<PostponedEnd>>,
+}
+
+/// An end that was asked for while an event was being made. The end command is sent; the rest waits
+/// until the maker is through, so that order is kept.
+struct PostponedEnd {
+    which: Selection,
+    /// Has been handed out, and is completed when all is over.
+    report: Py<PyAny>,
 }
 
 /// Threads that sleep at this moment.
@@ -66,8 +77,10 @@ impl Manager {
             engine: Arc::default(),
             ids: GilLock::default(),
             intake: GilLock::default(),
+            maker: Maker::default(),
             routes: GilLock::default(),
             sleepers: GilLock::default(),
+            postponed: GilLock::default(),
         }
     }
 
@@ -149,50 +162,52 @@ impl Manager {
         timeout: Option<f64>,
         max_events: Option<usize>,
     ) -> PyResult<usize> {
-        check_not_decoding()?;
+        self.check_not_making("pumped")?;
         let which = self.selection(py, which)?;
         let until = options::until(timeout);
         let most = max_events.unwrap_or(usize::MAX);
         loop {
             self.engine(py).begin_pump(&which, Pump::Now).map_err(raise)?;
             let mut outcome = Outcome::default();
-            self.deliver(py, &mut outcome, |outcome| {
+            self.deliver(py, &which, &mut outcome, |outcome| {
                 outcome.delivered >= most || !outcome.errors.is_empty()
             });
+            self.carry_out_postponed(py, &mut outcome);
             raise_first(py, &mut outcome.errors, &outcome.failures)?;
             let is_over = until.is_some_and(|until| Instant::now() >= until);
             if outcome.delivered > 0 || outcome.told || is_over {
                 return Ok(outcome.delivered);
             }
-            if until.is_none() && self.engine(py).has_ended(&which) {
+            if until.is_none() && self.is_over(py, &which) {
                 return Ok(0);
             }
             self.sleep(py, &which, until)?;
         }
     }
 
-    /// Ends dispatchers, delivers what they send until then, and reports.
+    /// Ends dispatchers, delivers what they send until then, and reports. While this thread makes an
+    /// event, it only begins to; the report is completed later.
     fn end<'py>(
         &self,
         py: Python<'py>,
         which: Option<Vec<usize>>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        check_not_decoding()?;
         let which = self.selection(py, which)?;
         let timeout = timeout.map(options::seconds);
         self.engine(py).begin_end(&which, timeout).map_err(raise)?;
-        let mut outcome = Outcome::default();
-        while !self.engine(py).has_ended(&which) {
-            self.begin_ending_pump(py, &which)?;
-            self.deliver(py, &mut outcome, |_| false);
-            if !self.engine(py).has_ended(&which) {
-                self.sleep(py, &which, None)?;
-            }
+        if self.maker.is_here() {
+            let report = self.end_report(py)?;
+            let end = PostponedEnd { which, report: report.clone().unbind() };
+            self.postponed.lock(py).push(end);
+            return Ok(report);
         }
+        let mut outcome = Outcome::default();
+        self.carry_out_end(py, &which, &mut outcome)
+            .unwrap_or_else(|error| outcome.errors.push(error));
+        self.carry_out_postponed(py, &mut outcome);
         raise_first(py, &mut outcome.errors, &[])?;
-        let ended = self.engine(py).end_report();
-        report::end_report(py, &ended)
+        self.end_report(py)
     }
 
     /// Ends all dispatchers without delivering anything.
@@ -206,7 +221,7 @@ impl Manager {
     }
 
     fn has_ended(&self, py: Python<'_>) -> bool {
-        self.engine(py).has_ended(&Selection::All)
+        self.is_over(py, &Selection::All)
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -255,6 +270,61 @@ impl Manager {
         options::selection(which, &self.ids.lock(py))
     }
 
+    /// Refuses what needs the intake while this thread has it.
+    fn check_not_making(&self, what: &str) -> PyResult<()> {
+        if self.maker.is_here() {
+            return Err(ReentrantError::new_err(format!(
+                "the manager was {what} while an event was being made for it; do that in a callback",
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left of these dispatchers, also no event that was interrupted.
+    fn is_over(&self, py: Python<'_>, which: &Selection) -> bool {
+        self.engine(py).has_ended(which)
+            && (self.maker.is_here() || !self.intake.lock(py).keeps(which))
+    }
+
+    fn end_report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let ended = self.engine(py).end_report();
+        report::end_report(py, &ended)
+    }
+
+    /// Delivers until dispatchers that were told to end have ended.
+    fn carry_out_end<'py>(
+        &self,
+        py: Python<'py>,
+        which: &Selection,
+        outcome: &mut Outcome<'py>,
+    ) -> PyResult<()> {
+        while !self.is_over(py, which) {
+            self.begin_ending_pump(py, which)?;
+            self.deliver(py, which, outcome, |_| false);
+            if !self.is_over(py, which) {
+                self.sleep(py, which, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out what ends were asked for while events were being made. As with any end, failures
+    /// are in the report alone.
+    #[inline]
+    fn carry_out_postponed<'py>(&self, py: Python<'py>, outcome: &mut Outcome<'py>) {
+        loop {
+            let Some(end) = self.postponed.lock(py).pop() else { return };
+            let mut ending = Outcome::default();
+            let ended = self.carry_out_end(py, &end.which, &mut ending).and_then(|()| {
+                let report = self.end_report(py)?;
+                end.report.call_method1(py, intern!(py, "_become"), (report,))
+            });
+            outcome.delivered += ending.delivered;
+            outcome.errors.append(&mut ending.errors);
+            outcome.errors.extend(ended.err());
+        }
+    }
+
     /// Sees to it that the dispatchers are ended with the interpreter at the latest.
     fn note_deployment(&self, py: Python<'_>) -> PyResult<()> {
         let mut deployed = DEPLOYED.lock(py);
@@ -283,6 +353,7 @@ impl Manager {
     fn deliver<'py>(
         &self,
         py: Python<'py>,
+        which: &Selection,
         outcome: &mut Outcome<'py>,
         enough: impl Fn(&Outcome<'py>) -> bool,
     ) {
@@ -291,8 +362,7 @@ impl Manager {
                 self.engine(py).stop_pump();
                 return;
             }
-            let arrival = self.intake.lock(py).next(py, &self.engine);
-            let Some(arrival) = arrival else { return };
+            let Some(arrival) = self.next_arrival(py, which) else { return };
             match arrival {
                 Arrival::Event(event) => {
                     outcome.delivered += 1;
@@ -304,6 +374,13 @@ impl Manager {
                 }),
             }
         }
+    }
+
+    #[inline]
+    fn next_arrival<'py>(&self, py: Python<'py>, which: &Selection) -> Option<Arrival<'py>> {
+        let mut intake = self.intake.lock(py);
+        let _making = self.maker.begin();
+        intake.next(py, &self.engine, which)
     }
 
     /// Calls every callback for an event; true if there is any.
@@ -339,7 +416,7 @@ impl Manager {
     ) -> PyResult<()> {
         let (event, is_failure) = match arrival {
             Arrival::Log(record) => return handle_log(py, &record),
-            Arrival::Undecodable(error) => return Err(error),
+            Arrival::Unmade(error) => return Err(error),
             Arrival::Failed(failed) => (report::failed(py, &failed)?, true),
             Arrival::Restarted(restarted) => (report::restarted(py, &restarted)?, false),
             Arrival::Ended(ended) => (report::ended(py, &ended)?, false),
