@@ -93,17 +93,18 @@ impl Manager {
     }
 
     /// Forgets the dispatchers of an earlier deployment; true if there is none that still runs.
-    fn begin_deployment(&self, py: Python<'_>) -> bool {
+    fn begin_deployment(&self, py: Python<'_>) -> PyResult<bool> {
+        self.check_not_making("deployed")?;
         let mut engine = self.engine(py);
         if engine.is_deployed() {
-            return false;
+            return Ok(false);
         }
         *engine = Engine::new();
         drop(engine);
         self.ids.lock(py).clear();
         let forgotten = mem::take(&mut *self.intake.lock(py));
         drop(forgotten);
-        true
+        Ok(true)
     }
 
     /// Adds a dispatcher: its name, its event types and their names, what its process needs, the
