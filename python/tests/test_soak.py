@@ -1,5 +1,6 @@
 """A program that runs for long: deployments, restarts and kills, again and again.
 
+Each process states in its last event how many came before, and those that are killed keep a note.
 `EVENTPY_SOAK_SECONDS` is how long it runs.
 """
 
@@ -9,8 +10,10 @@ import gc
 import os
 import random
 import signal
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -43,15 +46,25 @@ class Load(Event):
         self.content = content
 
 
+class Farewell(Event):
+    """The last event of a process: how many loads it has sent."""
+
+    def __init__(self, sender: str, incarnation: int, loads: int) -> None:
+        self.sender = sender
+        self.incarnation = incarnation
+        self.loads = loads
+
+
 class Sender(EventDispatcher):
     """Sends numbered events every `pause` seconds."""
 
     def __init__(self, pause: float, **options: Any) -> None:
-        super().__init__(Load, **options)
+        # No update is cut short, after which it had stated more than it could send.
+        super().__init__(Load, Farewell, end_timeout=60.0, **options)
         self.pause = pause
 
     def init(self) -> None:
-        self.incarnation = os.getpid()
+        self.incarnation = random.getrandbits(62)
         self.number = 0
 
     def next(self, content: Any) -> Load:
@@ -63,7 +76,7 @@ class Sender(EventDispatcher):
         return self.next(("text", self.number, [1.5, None]))
 
     def finish(self) -> None:
-        pass
+        self.emit(Farewell(type(self).__name__, self.incarnation, self.number))
 
 
 class Steady(Sender):
@@ -71,7 +84,20 @@ class Steady(Sender):
 
 
 class Killed(Sender):
-    pass
+    """Notes in a file how many it has sent for sure: it may not come to its farewell."""
+
+    def __init__(self, notes: Path, pause: float, **options: Any) -> None:
+        super().__init__(pause, **options)
+        self.notes = notes
+
+    def init(self) -> None:
+        super().init()
+        self.note = os.open(self.notes / str(self.incarnation), os.O_CREAT | os.O_WRONLY)
+
+    def update(self) -> None:
+        self.emit(super().update())
+        # A write into a file outlives the process.
+        os.pwrite(self.note, self.number.to_bytes(8, "little"), 0)
 
 
 class Batches(Sender):
@@ -102,9 +128,18 @@ class Receiver(EventListener):
     """Checks each event."""
 
     def __init__(self) -> None:
-        super().__init__({Load: self.on_load, DispatcherFailed: self.on_failed})
+        super().__init__(
+            {
+                Load: self.on_load,
+                Farewell: self.on_farewell,
+                DispatcherFailed: self.on_failed,
+            }
+        )
         self.next: dict[tuple[str, int], int] = {}
+        self.gone: set[tuple[str, int]] = set()
         self.delivered: Counter[str] = Counter()
+        #: Events that the processes have sent, by their own account.
+        self.stated: Counter[str] = Counter()
         self.failures = 0
 
     def on_load(self, load: Load) -> None:
@@ -116,8 +151,29 @@ class Receiver(EventListener):
             assert load.number == expected
         if load.sender == "Frames":
             assert (load.content[::512] == load.number % 256).all()
+        assert who not in self.gone
         self.next[who] = load.number + 1
         self.delivered[load.sender] += 1
+
+    def on_farewell(self, farewell: Farewell) -> None:
+        who = farewell.sender, farewell.incarnation
+        if farewell.sender != "Dropping":
+            assert farewell.loads == self.next.setdefault(who, 0)
+        assert who not in self.gone
+        self.gone.add(who)
+        self.stated[farewell.sender] += farewell.loads + 1
+        self.delivered[farewell.sender] += 1
+
+    def assert_all_came(self, notes: Path) -> None:
+        """Every process has said farewell, or what it has sent for sure has come."""
+        for sender, incarnation in self.next.keys() - self.gone:
+            assert sender == "Killed", f"{sender} {incarnation} has not said farewell"
+        processes = {int(note.name): note.read_bytes() for note in notes.iterdir()}
+        assert all(who[1] in processes for who in self.next if who[0] == "Killed")
+        for incarnation, note in processes.items():
+            # Empty if the process was killed before its first note.
+            noted = int.from_bytes(note, "little")
+            assert self.next.get(("Killed", incarnation), 0) in (noted, noted + 1)
 
     def on_failed(self, failed: DispatcherFailed) -> None:
         self.failures += 1
@@ -170,15 +226,20 @@ def kill_one(manager: EventDispatchManager) -> int:
 
 
 def run_round(seconds: float, totals: Counter[str]) -> None:
-    """Deploys, pumps for a time, ends, and compares what came with what is reported."""
+    with tempfile.TemporaryDirectory() as notes:
+        run_with_notes(Path(notes), seconds, totals)
+
+
+def run_with_notes(notes: Path, seconds: float, totals: Counter[str]) -> None:
+    """Deploys, pumps for a time, ends, and compares what came with what is reported and stated."""
     receiver = Receiver()
     manager = EventDispatchManager(
         Steady(0.001),
         Batches(0.002),
         Frames(0.005),
         Failing(0.0, restart=AGAIN_AND_AGAIN),
-        Killed(0.001, restart=AGAIN_AND_AGAIN),
-        Dropping(0.0, delivery="drop_oldest", buffer_bytes=16384),
+        Killed(notes, 0.001, restart=AGAIN_AND_AGAIN),
+        Dropping(0.0, delivery={Load: "drop_oldest"}, buffer_bytes=16384),
         receiver,
     )
     manager.deploy_dispatchers()
@@ -194,9 +255,12 @@ def run_round(seconds: float, totals: Counter[str]) -> None:
         assert of.sent == of.delivered + of.dropped + of.lost, of
         assert of.lost == 0, of
         assert of.delivered == receiver.delivered[name], of
+        if name != "Killed":
+            assert of.sent == receiver.stated[name], of
         totals["events"] += of.delivered
         totals["dropped"] += of.dropped
         totals["restarts"] += of.restarts
+    receiver.assert_all_came(notes)
     totals["failures"] += receiver.failures
     totals["deployments"] += 1
 
