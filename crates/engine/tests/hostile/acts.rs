@@ -104,6 +104,11 @@ pub const CASES: &[Case] = &[
         as_many_descriptors_as_the_kernel_lets_through,
         Fails(&["command socket", "with 253 descriptors"]),
     ),
+    case(
+        "a_death_while_the_manager_stands_still",
+        a_death_while_the_manager_stands_still,
+        Fails(&["SIGKILL"]),
+    ),
     case("a_descriptor_that_takes_its_time", a_descriptor_that_takes_its_time, NOT_UNDERSTOOD),
     case(
         "a_descriptor_that_takes_its_time_as_a_segment",
@@ -403,6 +408,14 @@ fn send_lingering(child: &Hostile, messages: &[&[u8]]) {
             let _ = child.send(message, &[lingering.as_fd()]);
         }
         drop(lingering);
+    });
+}
+
+fn a_death_while_the_manager_stands_still(child: &mut Hostile) {
+    child.begin_well();
+    child.wait_until_read();
+    child.while_the_manager_stands_still(|| {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
     });
 }
 

@@ -2,7 +2,7 @@
 //! writes wherever it likes into what the manager shares with it.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::exit;
@@ -13,6 +13,7 @@ use eventpy_engine::{Delivery, Phase};
 use memmap2::MmapRaw;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -180,12 +181,18 @@ impl Hostile {
     /// Does something that the manager sees only when it is done.
     pub fn while_the_manager_stands_still(&self, act: impl FnOnce()) {
         let manager = rustix::process::getppid().expect("the manager has started this process");
+        let (end, holder) = io::pipe().unwrap();
+        // Whatever becomes of this process: stopped with the manager are the watchdogs of its tests.
+        let Some(copy) = fork() else { continue_when_closed(manager, end, holder) };
+        drop(end);
         rustix::process::kill_process(manager, Signal::STOP).unwrap();
-        while crate::state(manager.as_raw_pid() as u32) != Some('T') {
+        // Until it is stopped, or traced by somebody and stopped, or gone.
+        while matches!(crate::state(manager.as_raw_pid() as u32), Some('R' | 'S' | 'D')) {
             std::thread::yield_now();
         }
         act();
-        rustix::process::kill_process(manager, Signal::CONT).unwrap();
+        drop(holder);
+        wait_for(copy);
     }
 
     /// The word at an offset into the ring's memory.
@@ -298,6 +305,18 @@ pub fn fork() -> Option<Pid> {
 pub fn leave() -> ! {
     // SAFETY: it touches no memory.
     unsafe { libc::_exit(0) }
+}
+
+/// In a copy: lets the manager go on as soon as nobody holds the other end of a pipe any more.
+fn continue_when_closed(manager: Pid, end: PipeReader, holder: PipeWriter) -> ! {
+    drop(holder);
+    let _ = rustix::stdio::dup2_stdin(end);
+    // Nothing that the process has open stays so for the sake of its copy.
+    // SAFETY: the copy uses none of them from here on, and never drops one.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    while rustix::io::read(io::stdin(), &mut [0; 1]) == Err(Errno::INTR) {}
+    let _ = rustix::process::kill_process(manager, Signal::CONT);
+    leave()
 }
 
 pub fn wait_for(copy: Pid) {
