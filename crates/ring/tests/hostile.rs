@@ -6,11 +6,13 @@
 mod driver;
 mod numbered;
 
+use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use driver::{Scribbler, Tally, drive, drive_racing};
+use driver::{Scribbler, Tally, drive, drive_either_way, drive_racing};
 use eventpy_ring::{Broken, Consumer, EventBell, create, max_inline_bytes};
 use numbered::mixed;
 
@@ -165,6 +167,28 @@ fn a_ring_of_nothing_but_pads_ends() {
         assert!(consumer.begin().unwrap());
         assert!(consumer.read().unwrap().is_none());
     }
+}
+
+/// Small ones that together do most of what an hour of fuzzing has found to do.
+#[test]
+fn what_the_fuzzer_begins_with_is_read_within_bounds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/hostile_ring");
+    let files = fs::read_dir(folder).expect("the repository has it").flatten();
+    // What a fuzzer on this machine has added is its own affair.
+    let seeds: Vec<_> = files
+        .map(|file| file.path())
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"seed-"))
+        })
+        .collect();
+    assert!(seeds.len() >= 50, "only {} are left", seeds.len());
+    let mut sum = Tally::default();
+    for seed in seeds {
+        let tally = drive_either_way(&fs::read(seed).expect("a file can be read"));
+        sum.records += tally.records;
+        sum.broken += tally.broken;
+    }
+    assert!(sum.records > 0 && sum.broken > 0, "{sum:?}");
 }
 
 /// Random inputs for the driver that the fuzz target shares, with fixed seeds.

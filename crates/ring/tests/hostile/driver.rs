@@ -1,7 +1,7 @@
 //! A consumer on memory that somebody else writes into, driven by bytes.
 //!
-//! Used by the tests with fixed seeds and by the fuzz target `hostile_ring`. Whatever the bytes
-//! say, the consumer answers with [`Broken`] or with records within bounds: no panic, no read past
+//! Used by the tests, with fixed seeds and with what fuzzing has found, and by the fuzz target
+//! `hostile_ring`. Whatever the bytes say, the consumer answers with [`Broken`] or with records within bounds: no panic, no read past
 //! the mapping (an unmapped page follows it), and no read that goes on for more records than the
 //! ring has room for.
 
@@ -299,6 +299,16 @@ fn produce(producer: &mut Producer<EventBell>, input: &mut Input<'_>) {
         }
     }
     producer.publish();
+}
+
+/// What the fuzz target does with an input: one in sixteen is scribbled by a second thread while the
+/// consumer reads.
+pub fn drive_either_way(bytes: &[u8]) -> Tally {
+    match bytes.split_first() {
+        Some((0..16, rest)) => drive_racing(rest, 20),
+        Some((_, rest)) => drive(rest),
+        None => Tally::default(),
+    }
 }
 
 /// Does to a consumer and to its memory what the bytes say, one after the other.
