@@ -130,8 +130,9 @@ class EventDispatchManager:
         """Pumps: delivers the events that are there, and returns their number.
 
         It waits at most `timeout` seconds for the first of them; None waits as long as any
-        dispatcher runs. `max_events` stops it earlier; what is left stays queued. With an event
-        type, only the dispatchers of that type are pumped.
+        dispatcher runs. The wait is over when a signal handler or another thread has ended them.
+        `max_events` stops the pump earlier; what is left stays queued. With an event type, only the
+        dispatchers of that type are pumped.
 
         If a callback raises, the other callbacks for that event still run; then the pump stops and
         raises that exception. Several become an ExceptionGroup (before Python 3.11, the first with
@@ -196,8 +197,8 @@ class EventDispatchManager:
         try:
             return self._pump(duration, until)
         finally:
-            if deploys and self._native.is_deployed():
-                self.end_dispatchers()
+            if deploys:
+                self._native.end_if_deployed()
 
     def stats(self) -> Stats:
         """What the dispatchers are doing and have done so far.
@@ -223,8 +224,7 @@ class EventDispatchManager:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._native.is_deployed():
-            self.end_dispatchers()
+        self._native.end_if_deployed()
 
     def _pump(self, duration: float | None, until: Callable[[], object] | None) -> int:
         end = None if duration is None else monotonic() + duration
@@ -236,7 +236,7 @@ class EventDispatchManager:
                     break
                 if until is not None:
                     left = min(left or CONDITION_EVERY, CONDITION_EVERY)
-                delivered += self._native.pump(None, left, None)
+                delivered += self._native.pump_if_deployed(left)
         except KeyboardInterrupt:
             pass
         return delivered

@@ -6,14 +6,20 @@ import asyncio
 import os
 import select
 import signal
+import sys
 import threading
 import time
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from eventpy import EventDispatchManager, EventListener
+from eventpy import EndReport, EventDispatchManager, EventListener
 from pumping import Collector, everything, pump_until, wait_until
 from sources import Chatty, Counter, Number, Returns, Text
+from worker import Worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_other_threads_make_progress_while_it_waits() -> None:
@@ -106,6 +112,63 @@ def test_another_thread_may_end_what_one_waits_for() -> None:
             assert "ended" in str(error)  # noqa: PT017
     thread.join()
     assert collector.numbers == [0, -1]
+
+
+WAITS: dict[str, Callable[[EventDispatchManager], object]] = {
+    "run": lambda manager: manager.run(),
+    "invoke_dispatch": lambda manager: manager.invoke_dispatch(timeout=60.0),
+    "invoke_dispatch without limit": lambda manager: manager.invoke_dispatch(timeout=None),
+    "end_dispatchers": lambda manager: manager.end_dispatchers(),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_a_signal_handler_may_end_what_is_waited_for(
+    wait: Callable[[EventDispatchManager], object], tmp_path: Path
+) -> None:
+    reports: list[EndReport] = []
+
+    def end(number: int, frame: object) -> None:
+        if manager._native.is_deployed():
+            reports.append(manager.end_dispatchers())
+
+    before = signal.signal(signal.SIGUSR1, end)
+    try:
+        manager = EventDispatchManager(Worker(tmp_path / "diary", "finish slowly", 0))
+        manager.deploy_dispatchers()
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        start = time.monotonic()
+        wait(manager)
+        assert time.monotonic() - start < 30.0
+        wait_until(lambda: reports)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert reports[0].is_clean
+
+
+@pytest.mark.parametrize("after", ["has_ended", "is_deployed"])
+@pytest.mark.parametrize("way", ["run", "with"])
+def test_an_end_at_any_moment_is_no_error_of_a_run(after: str, way: str) -> None:
+    collector = Collector(Number)
+    manager = EventDispatchManager(Counter(3), collector)
+
+    def end(frame: object, event: str, function: Any) -> None:
+        # As a signal handler does that runs when this call returns.
+        if event == "c_return" and function.__name__ == after and len(collector.events) == 3:
+            sys.setprofile(None)
+            if manager._native.is_deployed():
+                manager.end_dispatchers()
+
+    sys.setprofile(end)
+    try:
+        if way == "run":
+            manager.run(until=lambda: after == "is_deployed" and len(collector.events) == 3)
+        else:
+            with manager:
+                manager.run(until=lambda: after == "is_deployed" and len(collector.events) == 3)
+    finally:
+        sys.setprofile(None)
+    assert collector.numbers == [0, 1, 2, -1]
 
 
 def test_threads_that_wait_for_different_types_wake_each_for_its_own() -> None:

@@ -183,6 +183,27 @@ impl Manager {
                 return Ok(0);
             }
             self.sleep(py, &which, until)?;
+            if !self.is_deployed(py) {
+                // A signal handler or another thread has ended them meanwhile.
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Pumps all dispatchers. It is no error if they have ended since the caller looked, as they may
+    /// in a signal handler.
+    fn pump_if_deployed(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<usize> {
+        match self.is_deployed(py) {
+            true => self.pump(py, None, timeout, None),
+            false => Ok(0),
+        }
+    }
+
+    /// Ends all dispatchers, if they have not ended since the caller looked.
+    fn end_if_deployed(&self, py: Python<'_>) -> PyResult<()> {
+        match self.is_deployed(py) {
+            true => self.end(py, None, None).map(drop),
+            false => Ok(()),
         }
     }
 
@@ -442,7 +463,8 @@ impl Manager {
         py.check_signals()
     }
 
-    /// Prepares a sleep, and tells whether it is a deep one. `None`: there is something already.
+    /// Prepares a sleep, and tells whether it is a deep one. `None`: there is something already, or
+    /// nothing to wait for any more.
     fn begin_sleep(
         &self,
         py: Python<'_>,
@@ -450,6 +472,9 @@ impl Manager {
         until: Option<Instant>,
     ) -> PyResult<Option<(Sleep, bool)>> {
         let mut engine = self.engine(py);
+        if !engine.is_deployed() {
+            return Ok(None);
+        }
         let mut sleepers = self.sleepers.lock(py);
         let is_deep = sleepers.count == 0;
         let soon = (!is_deep).then(|| Instant::now() + SHARED_SLEEP);
