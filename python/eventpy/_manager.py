@@ -98,8 +98,8 @@ class EventDispatchManager:
     def deploy_dispatchers(self, event_type: type[Event] | None = None) -> None:
         """Starts the dispatchers that do not run, and returns when each is loaded.
 
-        With an event type, only the dispatchers of that type. After an error, none that it started
-        is left.
+        With an event type, only the dispatchers of that type. After an error, also Ctrl-C, none
+        that it started is left, and those that ran before run on.
 
             manager.deploy_dispatchers()
         """

@@ -390,6 +390,22 @@ class Holds(EventDispatcher):
     def finish(self) -> None: ...
 
 
+class NeverLoads(EventDispatcher):
+    """Takes for ever to be loaded, and leaves a file when that has begun."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(Number)
+        self.path = path
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        open(state["path"], "w").close()
+        time.sleep(600)
+
+    def update(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+
 class RefusesToLoad(EventDispatcher):
     """Can be pickled, and not unpickled."""
 

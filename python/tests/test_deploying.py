@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from eventpy import DeployError, Event, EventDispatcher, EventDispatchManager, StateError
-from pumping import everything, pump_until
-from sources import Counter, Environment, Holds, Number, RefusesToLoad
+from pumping import Collector, children, everything, lines_of, pump_until, wait_until
+from sources import Counter, Environment, Finishes, Holds, NeverLoads, Number, RefusesToLoad
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,6 +156,50 @@ def test_a_dispatcher_that_does_not_load_is_an_error_of_the_deployment() -> None
         manager.deploy_dispatchers()
     for word in ("`RefusesToLoad`", "LookupError: nothing is found here", "__setstate__"):
         assert word in str(raised.value)
+
+
+def test_an_interrupt_ends_only_what_its_deployment_has_started(tmp_path: Path) -> None:
+    loading, diary = tmp_path / "loading", tmp_path / "diary"
+    collector = Collector(Number)
+    manager = EventDispatchManager(Counter(100), collector)
+    manager.deploy_dispatchers()
+    wait_until(lambda: manager.stats()["Counter"].sent == 100)
+    manager.register_dispatcher(Finishes(str(diary)))
+    manager.register_dispatcher(NeverLoads(str(loading)))
+
+    def interrupt() -> None:
+        wait_until(lambda: loading.exists() and len(lines_of(diary)) == 1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        manager.deploy_dispatchers()
+    thread.join()
+    assert lines_of(diary)[1:] == ["finish"]
+    assert len(children()) == 1
+    pump_until(manager, lambda: len(collector.events) == 100)
+    report = manager.end_dispatchers()["Counter"]
+    assert report.finished
+    assert report.sent == report.delivered == len(collector.events) == 101
+
+
+def test_an_interrupt_of_the_first_deployment_leaves_nothing(tmp_path: Path) -> None:
+    loading = tmp_path / "loading"
+    manager = EventDispatchManager(Counter(1), NeverLoads(str(loading)))
+
+    def interrupt() -> None:
+        wait_until(loading.exists)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        manager.deploy_dispatchers()
+    thread.join()
+    assert children() == []
+    with pytest.raises(StateError, match="no dispatcher is deployed"):
+        manager.end_dispatchers()
 
 
 def test_deploying_twice_is_an_error() -> None:

@@ -449,8 +449,9 @@ impl Engine {
         ))
     }
 
-    /// Ends all that this deployment has started: those that were loaded with their `finish`.
-    fn give_up_deploy(&mut self) {
+    /// Ends all that the deployment under way has started, those that were loaded with their
+    /// `finish`, and delivers nothing of them. Those that ran before run on.
+    pub fn give_up_deploy(&mut self) {
         let now = Instant::now();
         for dispatcher in self.dispatchers.iter_mut().filter(|dispatcher| dispatcher.in_deploy) {
             dispatcher.give_up(now);

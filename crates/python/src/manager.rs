@@ -133,7 +133,7 @@ impl Manager {
         Ok(())
     }
 
-    /// Starts dispatchers and waits until each is loaded.
+    /// Starts dispatchers and waits until each is loaded. After an error, none of these is left.
     fn deploy(&self, py: Python<'_>, which: Option<Vec<usize>>) -> PyResult<()> {
         let which = self.selection(py, which)?;
         self.note_deployment(py)?;
@@ -144,7 +144,7 @@ impl Manager {
                 return Ok(());
             }
             if let Err(interrupt) = py.check_signals() {
-                self.close(py);
+                self.detached(py, Engine::give_up_deploy);
                 return Err(interrupt);
             }
         }
@@ -230,12 +230,6 @@ impl Manager {
         self.carry_out_postponed(py, &mut outcome);
         raise_first(py, &mut outcome.errors, &[])?;
         self.end_report(py)
-    }
-
-    /// Ends all dispatchers without delivering anything.
-    fn close(&self, py: Python<'_>) {
-        let engine = mem::take(&mut *self.engine(py));
-        py.detach(|| drop(engine));
     }
 
     fn is_deployed(&self, py: Python<'_>) -> bool {
