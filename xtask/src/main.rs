@@ -120,7 +120,10 @@ fn main() -> ExitCode {
         Command::Miri => run(miri),
         Command::Soak { minutes } => run(|report| soak(minutes, report)),
         Command::Tsan => run(tsan),
-        Command::Storm { kills } => run_one("kill storm", storm(kills)),
+        Command::Storm { kills } => run(|report| {
+            report.step("kill storm", storm(kills));
+            python::storm(kills, report);
+        }),
         Command::Test { all_interpreters } => run(|report| test(all_interpreters, report)),
     }
 }

@@ -180,6 +180,14 @@ pub fn fuzz_codec(seconds: u32, report: &mut Report) {
     {}
 }
 
+/// Kills a tenth as many as the storm in Rust: to start an interpreter takes so much longer.
+pub fn storm(kills: u32, report: &mut Report) {
+    let Some(environment) = test_environment(report) else { return };
+    let storm = environment.module("pytest").args(["-s", "python/tests/test_kill_storm.py"]);
+    let kills = kills.div_ceil(10).to_string();
+    report.step("kill storm in Python", storm.env("EVENTPY_STORM_KILLS", kills));
+}
+
 /// The test that runs for long.
 pub fn soak(environment: &Environment) -> Call {
     environment.module("pytest").args(["-s", "python/tests/test_soak.py"])
