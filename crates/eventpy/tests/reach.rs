@@ -165,13 +165,14 @@ fn a_dispatcher_has_its_own_descriptors_and_none_else() -> eventpy::Result<()> {
     })
 }
 
-/// `socket:[123]`, `anon_inode:[eventfd]` and `/memfd:eventpy-ring (deleted)` without what differs.
+/// What `socket:[123]` and `anon_inode:[eventfd]` are. A newer kernel calls `pidfd:[123]` what was
+/// `anon_inode:[pidfd]`.
 fn kind_of(target: &str) -> &str {
-    if target.starts_with("socket:[") {
-        return "socket";
+    match target.split_once(":[") {
+        Some(("anon_inode", kind)) => kind.trim_end_matches(']'),
+        Some((kind, _)) => kind,
+        None => target,
     }
-    let kind = target.strip_prefix("anon_inode:").unwrap_or(target);
-    kind.trim_matches(['[', ']'])
 }
 
 fn sockets(descriptors: &Descriptors) -> BTreeSet<String> {
@@ -217,7 +218,7 @@ fn nothing_of_it_has_a_name() -> eventpy::Result<()> {
     let mut sockets = BTreeSet::new();
     for pid in pids {
         for target in without(beyond_standard(descriptors_of(pid)?), &before).values() {
-            let nameless = ["anon_inode:", "socket:[", MEMORY];
+            let nameless = ["anon_inode:", "pidfd:[", "socket:[", MEMORY];
             assert!(nameless.iter().any(|kind| target.starts_with(kind)), "{target}");
             sockets.extend(target.strip_prefix("socket:[").map(|inode| inode.replace(']', "")));
         }
