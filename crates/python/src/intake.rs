@@ -174,6 +174,12 @@ impl Inbox {
     }
 }
 
+impl Kept {
+    fn new(dispatcher: usize, type_id: u16, owner: Option<Py<PyAny>>) -> Kept {
+        Kept { dispatcher, type_id, bytes: Vec::new(), owner, attempts: 0 }
+    }
+}
+
 impl Intake {
     pub(crate) fn add(&mut self, inbox: Inbox) {
         self.inboxes.push(inbox);
@@ -208,19 +214,33 @@ impl Intake {
             Ok(record) => record,
             Err(notice) => return Some(notice),
         };
-        let owner = match record {
-            Pulled::Copied => None,
-            Pulled::Large(payload) => match self.unload(py, dispatcher, type_id, payload) {
-                Ok(owner) => owner,
-                Err(error) => return Some(Arrival::Unmade(error)),
-            },
+        if let Pulled::Large(payload) = record {
+            return Some(self.next_large(py, engine, dispatcher, type_id, payload));
+        }
+        let arrival = self.arrival(py, dispatcher, type_id, None);
+        Some(arrival.unwrap_or_else(|error| {
+            self.keep_if_interrupted(py, engine, Kept::new(dispatcher, type_id, None), error)
+        }))
+    }
+
+    #[cold]
+    fn next_large<'py>(
+        &mut self,
+        py: Python<'py>,
+        engine: &GilLock<Engine>,
+        dispatcher: usize,
+        type_id: u16,
+        payload: LargePayload,
+    ) -> Arrival<'py> {
+        let owner = match self.unload(py, dispatcher, type_id, payload) {
+            Ok(owner) => owner,
+            Err(error) => return Arrival::Unmade(error),
         };
         let arrival = self.arrival(py, dispatcher, type_id, owner.as_ref());
-        Some(arrival.unwrap_or_else(|error| {
-            let owner = owner.map(Bound::unbind);
-            let record = Kept { dispatcher, type_id, bytes: Vec::new(), owner, attempts: 0 };
+        arrival.unwrap_or_else(|error| {
+            let record = Kept::new(dispatcher, type_id, owner.map(Bound::unbind));
             self.keep_if_interrupted(py, engine, record, error)
-        }))
+        })
     }
 
     #[inline]
@@ -244,7 +264,6 @@ impl Intake {
 
     /// Copies a large record, but for out-of-band buffers, which stay where they are: in memory
     /// that then has an owner.
-    #[cold]
     fn unload<'py>(
         &mut self,
         py: Python<'py>,
