@@ -112,7 +112,7 @@ SCRIPT = """
     if __name__ == "__main__":
         manager = EventDispatchManager(Counter(100), Writer(sys.argv[1]))
         manager.deploy_dispatchers()
-        for _ in range(10):
+        while manager.stats()["Counter"].delivered < 100:
             manager.invoke_dispatch(timeout=0.5)
         manager.end_dispatchers()
 """
