@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pumping import children
+from pumping import children, held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: The kernel removes some things late, in seconds.
+PATIENCE = 10.0
 
 #: No test comes near it on a sound system, in seconds.
 WATCHDOG = 120
@@ -39,6 +45,12 @@ def _watchdog() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(_watchdog: None) -> Iterator[None]:
-    before = children()
+    processes, threads, before = children(), set(threading.enumerate()), held()
     yield
-    assert children() == before, "a process is left"
+    assert children() == processes, "a process is left"
+    deadline = time.monotonic() + PATIENCE
+    while left := [*(held() - before).elements(), *(set(threading.enumerate()) - threads)]:
+        assert time.monotonic() < deadline, f"something is left: {left}"
+        # A manager that the test left in a cycle of references counts for nothing.
+        gc.collect()
+        time.sleep(0.01)

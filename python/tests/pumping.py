@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,3 +101,15 @@ def descriptors() -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     return sorted(targets)
+
+
+def held() -> Counter[str]:
+    """What this process holds of the kernel: descriptors, mappings and threads of ours."""
+    with open("/proc/self/maps") as maps:
+        mappings = [line.split(maxsplit=5)[5] for line in maps if "memfd:eventpy" in line]
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):
+            names.append(Path("/proc/self/task", task, "comm").read_text().strip())
+    threads = [name for name in names if name.startswith("eventpy")]
+    return Counter([*descriptors(), *mappings, *threads])
