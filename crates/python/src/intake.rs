@@ -62,11 +62,18 @@ pub(crate) struct Intake {
 
 /// A record that counts as delivered, and was not: the making of its event was interrupted.
 struct Kept {
-    dispatcher: usize,
-    type_id: u16,
+    from: Origin,
     bytes: Vec<u8>,
     owner: Option<Py<PyAny>>,
-    attempts: u32,
+}
+
+/// Where a record comes from.
+#[derive(Clone, Copy)]
+struct Origin {
+    dispatcher: usize,
+    type_id: u16,
+    /// How often its event was interrupted.
+    interrupts: u32,
 }
 
 /// What came out of the engine.
@@ -174,12 +181,6 @@ impl Inbox {
     }
 }
 
-impl Kept {
-    fn new(dispatcher: usize, type_id: u16, owner: Option<Py<PyAny>>) -> Kept {
-        Kept { dispatcher, type_id, bytes: Vec::new(), owner, attempts: 0 }
-    }
-}
-
 impl Intake {
     pub(crate) fn add(&mut self, inbox: Inbox) {
         self.inboxes.push(inbox);
@@ -192,7 +193,7 @@ impl Intake {
 
     /// Whether a record of these dispatchers was kept.
     pub(crate) fn keeps(&self, which: &Selection) -> bool {
-        self.kept.iter().any(|kept| options::includes(which, kept.dispatcher))
+        self.kept.iter().any(|kept| options::includes(which, kept.from.dispatcher))
     }
 
     /// Takes the next thing out of the engine and makes it what it is, after what was kept of these
@@ -205,7 +206,7 @@ impl Intake {
         which: &Selection,
     ) -> Option<Arrival<'py>> {
         if !self.kept.is_empty()
-            && let Some(arrival) = self.next_kept(py, engine, which)
+            && let Some(arrival) = self.make_kept(py, engine, which)
         {
             return Some(arrival);
         }
@@ -214,52 +215,53 @@ impl Intake {
             Ok(record) => record,
             Err(notice) => return Some(notice),
         };
-        if let Pulled::Large(payload) = record {
-            return Some(self.next_large(py, engine, dispatcher, type_id, payload));
-        }
-        let arrival = self.arrival(py, dispatcher, type_id, None);
-        Some(arrival.unwrap_or_else(|error| {
-            self.keep_if_interrupted(py, engine, Kept::new(dispatcher, type_id, None), error)
-        }))
-    }
-
-    #[cold]
-    fn next_large<'py>(
-        &mut self,
-        py: Python<'py>,
-        engine: &GilLock<Engine>,
-        dispatcher: usize,
-        type_id: u16,
-        payload: LargePayload,
-    ) -> Arrival<'py> {
-        let owner = match self.unload(py, dispatcher, type_id, payload) {
-            Ok(owner) => owner,
-            Err(error) => return Arrival::Unmade(error),
-        };
-        let arrival = self.arrival(py, dispatcher, type_id, owner.as_ref());
-        arrival.unwrap_or_else(|error| {
-            let record = Kept::new(dispatcher, type_id, owner.map(Bound::unbind));
-            self.keep_if_interrupted(py, engine, record, error)
+        let from = Origin { dispatcher, type_id, interrupts: 0 };
+        Some(match record {
+            Pulled::Copied => self.make(py, engine, from, None),
+            Pulled::Large(payload) => self.make_large(py, engine, from, payload),
         })
     }
 
+    /// Makes what the bytes at hand are.
     #[inline]
-    fn arrival<'py>(
+    fn make<'py>(
         &mut self,
         py: Python<'py>,
-        dispatcher: usize,
-        type_id: u16,
+        engine: &GilLock<Engine>,
+        from: Origin,
         owner: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Arrival<'py>> {
-        let inbox = &mut self.inboxes[dispatcher];
-        if usize::from(type_id) <= inbox.event_types.len() {
-            return inbox.decode(py, &self.bytes, owner).map(Arrival::Event);
+    ) -> Arrival<'py> {
+        let inbox = &mut self.inboxes[from.dispatcher];
+        let declared = inbox.event_types.len();
+        let failed = if usize::from(from.type_id) <= declared {
+            match inbox.decode(py, &self.bytes, owner) {
+                Ok(event) => return Arrival::Event(event),
+                Err(error) => error,
+            }
+        } else if from.type_id == definition_type(declared) {
+            match inbox.define(py, &self.bytes) {
+                Ok(()) => return Arrival::Internal,
+                Err(error) => error,
+            }
+        } else {
+            return Arrival::Log(PyBytes::new(py, &self.bytes));
+        };
+        self.keep_if_interrupted(py, engine, from, owner, &failed);
+        Arrival::Unmade(failed)
+    }
+
+    #[cold]
+    fn make_large<'py>(
+        &mut self,
+        py: Python<'py>,
+        engine: &GilLock<Engine>,
+        from: Origin,
+        payload: LargePayload,
+    ) -> Arrival<'py> {
+        match self.unload(py, from, payload) {
+            Ok(owner) => self.make(py, engine, from, owner.as_ref()),
+            Err(error) => Arrival::Unmade(error),
         }
-        if type_id == definition_type(inbox.event_types.len()) {
-            inbox.define(py, &self.bytes)?;
-            return Ok(Arrival::Internal);
-        }
-        Ok(Arrival::Log(PyBytes::new(py, &self.bytes)))
     }
 
     /// Copies a large record, but for out-of-band buffers, which stay where they are: in memory
@@ -267,14 +269,13 @@ impl Intake {
     fn unload<'py>(
         &mut self,
         py: Python<'py>,
-        dispatcher: usize,
-        type_id: u16,
+        from: Origin,
         payload: LargePayload,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let inbox = &self.inboxes[dispatcher];
+        let inbox = &self.inboxes[from.dispatcher];
         let len = payload.len();
         let mut leading = len;
-        if usize::from(type_id) <= inbox.event_types.len() && !inbox.copy_large {
+        if usize::from(from.type_id) <= inbox.event_types.len() && !inbox.copy_large {
             let mut head = [0; HEAD_BYTES];
             let head = &mut head[..len.min(HEAD_BYTES)];
             payload.copy_to(head);
@@ -289,41 +290,40 @@ impl Intake {
         Ok(Some(Bound::new(py, SharedMemory::new(payload))?.into_any()))
     }
 
-    /// Keeps a record to be made once more, if it was not the event that failed: what is no
-    /// `Exception` was raised by a signal handler, or else is not meant for whoever made the event.
+    /// Keeps the record at hand to be made once more, if it was not the event that failed: what is
+    /// no `Exception` was raised by a signal handler, or else is not meant for whoever made it.
     #[cold]
-    fn keep_if_interrupted<'py>(
+    fn keep_if_interrupted(
         &mut self,
-        py: Python<'py>,
+        py: Python<'_>,
         engine: &GilLock<Engine>,
-        mut record: Kept,
-        error: PyErr,
-    ) -> Arrival<'py> {
-        record.attempts += 1;
-        if !error.is_instance_of::<PyException>(py) && record.attempts < MOST_ATTEMPTS {
-            record.bytes = mem::take(&mut self.bytes);
-            self.kept.push(record);
+        from: Origin,
+        owner: Option<&Bound<'_, PyAny>>,
+        failed: &PyErr,
+    ) {
+        let from = Origin { interrupts: from.interrupts + 1, ..from };
+        if !failed.is_instance_of::<PyException>(py) && from.interrupts < MOST_ATTEMPTS {
+            let owner = owner.map(|owner| owner.clone().unbind());
+            self.kept.push(Kept { from, bytes: mem::take(&mut self.bytes), owner });
             engine.lock(py).rouse();
         }
-        Arrival::Unmade(error)
     }
 
     #[cold]
-    fn next_kept<'py>(
+    fn make_kept<'py>(
         &mut self,
         py: Python<'py>,
         engine: &GilLock<Engine>,
         which: &Selection,
     ) -> Option<Arrival<'py>> {
-        let chosen = |kept: &Kept| options::includes(which, kept.dispatcher);
-        let mut record = self.kept.remove(self.kept.iter().position(chosen)?);
+        let chosen = |kept: &Kept| options::includes(which, kept.from.dispatcher);
+        let kept = self.kept.remove(self.kept.iter().position(chosen)?);
         if self.kept.is_empty() {
             engine.lock(py).calm();
         }
-        self.bytes = mem::take(&mut record.bytes);
-        let owner = record.owner.as_ref().map(|owner| owner.bind(py));
-        let arrival = self.arrival(py, record.dispatcher, record.type_id, owner);
-        Some(arrival.unwrap_or_else(|error| self.keep_if_interrupted(py, engine, record, error)))
+        self.bytes = kept.bytes;
+        let owner = kept.owner.as_ref().map(|owner| owner.bind(py));
+        Some(self.make(py, engine, kept.from, owner))
     }
 }
 
