@@ -161,7 +161,7 @@ WAYS = {
         BY_FORCE,
         BRIEF,
     ),
-    "the deadline, stopped": Way("wait", stopped, 0, -9, BY_FORCE, BRIEF),
+    "the deadline, stopped": Way("wait", stopped, options={"end_timeout": 2.0}),
 }
 
 
