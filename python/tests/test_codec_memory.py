@@ -88,11 +88,14 @@ def test_buffers_are_freed() -> None:
     numpy = pytest.importorskip("numpy")
     pair, event = Pair(), events.Plain(image=numpy.zeros(1 << 20, numpy.uint8))
     pair.send(event)
-    before = resident_bytes()
+    gc.collect()
+    before, blocks = resident_bytes(), sys.getallocatedblocks()
     for _ in range(500):
         record = pair.record_of(event)
         pair.decoder.decode(record, record)
         pair.decoder.decode(record)
+    gc.collect()
+    assert sys.getallocatedblocks() - blocks < 200
     assert resident_bytes() - before < 8 << 20
 
 

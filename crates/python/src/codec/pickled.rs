@@ -249,8 +249,9 @@ impl<'a> Layout<'a> {
         let views = PyList::empty(py);
         for place in self.places(whole.len()?) {
             let (offset, len) = place?;
-            let (start, stop) = (offset as isize, (offset + len) as isize);
-            views.append(whole.get_item(PySlice::new(py, start, stop, 1))?)?;
+            // `PySlice::new` keeps a reference to each number for good.
+            let part = py.get_type::<PySlice>().call1((offset, offset + len))?;
+            views.append(whole.get_item(part)?)?;
         }
         Ok(views)
     }
