@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ from pumping import Collector, children, everything, lines_of, pump_until, wait_
 from sources import Counter, Environment, Finishes, Holds, NeverLoads, Number, RefusesToLoad
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CLOCK = """
@@ -158,6 +160,21 @@ def test_a_dispatcher_that_does_not_load_is_an_error_of_the_deployment() -> None
         assert word in str(raised.value)
 
 
+@contextmanager
+def interrupted_once(condition: Callable[[], object]) -> Iterator[None]:
+    """Ctrl-C, once it is so, ends the body."""
+
+    def interrupt() -> None:
+        wait_until(condition)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    thread.join()
+
+
 def test_an_interrupt_ends_only_what_its_deployment_has_started(tmp_path: Path) -> None:
     loading, diary = tmp_path / "loading", tmp_path / "diary"
     collector = Collector(Number)
@@ -167,15 +184,8 @@ def test_an_interrupt_ends_only_what_its_deployment_has_started(tmp_path: Path) 
     manager.register_dispatcher(Finishes(str(diary)))
     manager.register_dispatcher(NeverLoads(str(loading)))
 
-    def interrupt() -> None:
-        wait_until(lambda: loading.exists() and len(lines_of(diary)) == 1)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_once(lambda: loading.exists() and len(lines_of(diary)) == 1):
         manager.deploy_dispatchers()
-    thread.join()
     assert lines_of(diary)[1:] == ["finish"]
     assert len(children()) == 1
     pump_until(manager, lambda: len(collector.events) == 100)
@@ -187,16 +197,8 @@ def test_an_interrupt_ends_only_what_its_deployment_has_started(tmp_path: Path) 
 def test_an_interrupt_of_the_first_deployment_leaves_nothing(tmp_path: Path) -> None:
     loading = tmp_path / "loading"
     manager = EventDispatchManager(Counter(1), NeverLoads(str(loading)))
-
-    def interrupt() -> None:
-        wait_until(loading.exists)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_once(loading.exists):
         manager.deploy_dispatchers()
-    thread.join()
     assert children() == []
     with pytest.raises(StateError, match="no dispatcher is deployed"):
         manager.end_dispatchers()

@@ -239,8 +239,9 @@ pub enum Selection {
 }
 
 impl Selection {
+    /// Whether the dispatcher of this index ([`DispatcherId::index`]) is among them.
     #[inline]
-    pub(crate) fn has(&self, index: usize) -> bool {
+    pub fn has(&self, index: usize) -> bool {
         match self {
             Selection::All => true,
             Selection::Only(ids) => ids.iter().any(|id| id.index() == index),

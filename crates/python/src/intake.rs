@@ -16,7 +16,6 @@ use crate::codec::{self, Decoder, Decoders, HEAD_BYTES};
 use crate::error::raise_codec;
 use crate::gil::GilLock;
 use crate::large::SharedMemory;
-use crate::options;
 
 /// Types that follow the declared ones in the ring: definitions of the codec, then log records.
 pub(crate) const INTERNAL_TYPES: u16 = 2;
@@ -193,7 +192,7 @@ impl Intake {
 
     /// Whether a record of these dispatchers was kept.
     pub(crate) fn keeps(&self, which: &Selection) -> bool {
-        self.kept.iter().any(|kept| options::includes(which, kept.from.dispatcher))
+        self.kept.iter().any(|kept| which.has(kept.from.dispatcher))
     }
 
     /// Takes the next thing out of the engine and makes it what it is, after what was kept of these
@@ -316,7 +315,7 @@ impl Intake {
         engine: &GilLock<Engine>,
         which: &Selection,
     ) -> Option<Arrival<'py>> {
-        let chosen = |kept: &Kept| options::includes(which, kept.from.dispatcher);
+        let chosen = |kept: &Kept| which.has(kept.from.dispatcher);
         let kept = self.kept.remove(self.kept.iter().position(chosen)?);
         if self.kept.is_empty() {
             engine.lock(py).calm();

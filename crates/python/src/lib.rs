@@ -14,6 +14,7 @@
 //! | `route` | from an event to the callbacks for its type |
 //! | `large` | shared memory as a Python buffer |
 //! | `process` | the dispatcher's process, and its three calls |
+//! | `ending` | the end of that process: asking for it, waiting for it |
 //! | `outbox` | where events leave a dispatcher's code |
 //! | `gil` | a lock for what only threads touch that hold the interpreter's lock |
 //! | `options`, `report`, `error` | what crosses the border, in and out |
@@ -25,6 +26,7 @@
 
 mod codec;
 mod codec_pair;
+mod ending;
 mod error;
 mod gil;
 mod intake;
@@ -44,11 +46,13 @@ mod _eventpy {
     #[pymodule_export]
     use super::codec_pair::{Decoder, Encoder, leading_bytes};
     #[pymodule_export]
+    use super::ending::{end, interrupt, is_ending, wait};
+    #[pymodule_export]
     use super::manager::{Manager, end_all};
     #[pymodule_export]
     use super::outbox::{emit, send_log};
     #[pymodule_export]
-    use super::process::{end, interrupt, is_ending, run_dispatcher, wait};
+    use super::process::run_dispatcher;
 
     #[pymodule_export]
     const ALIGNMENT: usize = super::codec::ALIGNMENT;

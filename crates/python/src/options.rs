@@ -86,14 +86,6 @@ pub(crate) fn until(timeout: Option<f64>) -> Option<Instant> {
     timeout.map(|timeout| Instant::now() + seconds(timeout))
 }
 
-/// Whether the dispatcher of this place is selected.
-pub(crate) fn includes(which: &Selection, place: usize) -> bool {
-    match which {
-        Selection::All => true,
-        Selection::Only(ids) => ids.iter().any(|id| id.index() == place),
-    }
-}
-
 /// The dispatchers of these places.
 pub(crate) fn selection(which: Option<Vec<usize>>, known: &[DispatcherId]) -> PyResult<Selection> {
     let Some(which) = which else { return Ok(Selection::All) };

@@ -11,10 +11,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple, PyType};
 
 use crate::codec::{Definitions, Encoded, Encoder};
+use crate::ending;
 use crate::error::{EventTypeError, ReentrantError, StateError, raise, raise_codec};
 use crate::gil::GilLock;
 use crate::intake::{definition_type, log_type};
-use crate::process;
 
 /// Out-of-band buffers have at least so many bytes: what is smaller travels in the ring.
 const OUT_OF_BAND_BYTES: usize = 64 * 1024;
@@ -114,7 +114,7 @@ pub(crate) fn lending<R>(py: Python<'_>, emitter: &mut Emitter, call: impl FnOnc
     impl Drop for TakeBack<'_> {
         fn drop(&mut self) {
             // Whoever sends at this moment is waited for.
-            let must_wait = !OUTBOX.is_free(self.0) && !process::is_forked_copy();
+            let must_wait = !OUTBOX.is_free(self.0) && !ending::is_forked_copy();
             let _nobody_sends = must_wait.then(|| OUTBOX.lock(self.0));
             LENT.store(null_mut(), Ordering::Relaxed);
         }
@@ -179,7 +179,7 @@ fn with_outbox<R>(
         ));
     }
     // Before the lock, which a thread that a copy does not have may hold.
-    process::check_is_no_copy()?;
+    ending::check_is_no_copy()?;
     let mut outbox = OUTBOX.lock(py);
     // Acquire: pairs with the release of `lending`.
     let lent = NonNull::new(LENT.load(Ordering::Acquire));
