@@ -1,4 +1,4 @@
-//! The end of a dispatcher's process: asking for it, waiting for it, and who has none of his own.
+//! The end of a dispatcher's process: asking for it, waiting for it. A forked copy has none of its own.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
